@@ -1,0 +1,9 @@
+from django.apps import AppConfig
+
+
+class BackendConfig(AppConfig):
+    """The backend API: schemas, items and the one path that every operation takes."""
+
+    name = "blockforger.backend"
+    label = "backend"
+    default_auto_field = "django.db.models.BigAutoField"

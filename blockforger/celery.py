@@ -1,0 +1,11 @@
+"""The Celery application: a nudge and a clock for the outbox, never the carrier of an event."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
+
+app = Celery("blockforger")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()

@@ -1,0 +1,181 @@
+"""One settings file. Everything that differs between machines comes from environment variables.
+
+With none set, Blockforger runs on what needs no server: SQLite, Celery's filesystem broker, a local AWS.
+docs/operations.md lists the variables.
+"""
+
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# Where the embedded defaults keep their state.
+STATE_DIR = Path(env.str("BLOCKFORGER_STATE_DIR", default=str(BASE_DIR / "var")))
+STATE_DIR.mkdir(parents=True, exist_ok=True)
+
+
+def _secret_key_of_this_installation() -> str:
+    """A random key, made once and kept in the state directory; `check --deploy` demands one from outside."""
+    path = STATE_DIR / "secret_key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(64))
+    return path.read_text()
+
+
+SITE_URL = urlsplit(env.str("BLOCKFORGER_SITE_URL", default="http://127.0.0.1:8000"))
+SECRET_KEY_IS_CONFIGURED = "SECRET_KEY" in env.ENVIRON
+SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key_of_this_installation()
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[SITE_URL.hostname or "", "localhost", "127.0.0.1"])
+CSRF_TRUSTED_ORIGINS = [f"{SITE_URL.scheme}://{SITE_URL.netloc}"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "tenants",
+    "blockforger.backend",
+    "eventing",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "blockforger.urls"
+WSGI_APPLICATION = "blockforger.wsgi.application"
+APPEND_SLASH = True
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{STATE_DIR / 'blockforger.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        # Writers queue for up to 20 s instead of failing, and take the write lock when they begin: a
+        # transaction that reads first and writes later could not be retried by SQLite itself.
+        "timeout": 20,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = STATE_DIR / "static"
+WHITENOISE_USE_FINDERS = True  # serves the admin's assets without a `collectstatic` first
+
+HTTPS = SITE_URL.scheme == "https"
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+if env.bool("BLOCKFORGER_BEHIND_PROXY", default=False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "loggers": {
+        # Every response with a 4xx status would be a warning here; they are the clients' business.
+        "django.request": {"level": "ERROR"},
+        "botocore": {"level": "WARNING"},
+    },
+}
+
+REST_FRAMEWORK = {
+    # Keys are checked by the backend's `execute`, the one path of REST and events alike.
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_PERMISSION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")
+if CELERY_BROKER_URL.startswith("filesystem:"):
+    _BROKER_DIR = STATE_DIR / "broker"
+    _BROKER_DIR.mkdir(exist_ok=True)
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_BROKER_DIR),
+        "data_folder_out": str(_BROKER_DIR),
+        "control_folder": str(_BROKER_DIR / "control"),
+        "polling_interval": 0.05,
+    }
+else:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 10, "health_check_interval": 30}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SOFT_TIME_LIMIT = 90
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "celerybeat-schedule")
+CELERY_BEAT_SCHEDULE = {
+    # The guarantee that nothing waits in the outbox: nudges only make it faster.
+    "publish-pending-events": {
+        "task": "eventing.tasks.publish_pending",
+        "schedule": 1.0,
+        "options": {"expires": 5},
+    },
+}
+
+BLOCKFORGER_ENVIRONMENT = env.str("BLOCKFORGER_ENVIRONMENT", default="local")
+# Pre-filled in the admin's form for a new rule; a rule in a file names its bus.
+BLOCKFORGER_DEFAULT_BUS_ARN = env.str(
+    "BLOCKFORGER_DEFAULT_BUS_ARN", default="arn:aws:events:us-east-1:720291373173:event-bus/default"
+)
+# Shell-style patterns of the buses that tenants may name. Unset: every bus, with a warning of `check --deploy`.
+BLOCKFORGER_ALLOWED_BUS_ARNS = env.list("BLOCKFORGER_ALLOWED_BUS_ARNS", default=[])
+# Largest entry, and largest PutEvents call, in bytes. AWS takes 1 MiB; the delivered event is a little larger
+# than the entry, and China's regions still say 256 KiB.
+BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_048_576 - 16_384)
+# The queue that `consume_events` reads: its URL, or its name where no URL is given.
+BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
+BLOCKFORGER_INPUT_QUEUE_NAME = env.str(
+    "BLOCKFORGER_INPUT_QUEUE_NAME", default=f"blockforger-input-{BLOCKFORGER_ENVIRONMENT}"
+)

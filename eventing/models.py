@@ -1,0 +1,193 @@
+"""What goes out: buses, output rules, the outbox, and the lanes by which publishers share it."""
+
+from __future__ import annotations
+
+import uuid_utils.compat as uuid
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from blockforger.backend.models import WRITES, Schema
+from tenants.models import Tenant
+
+DEFAULT_SOURCE = "blockforger-output"
+DEFAULT_DETAIL_TYPE = "{schema_id}.{operation}"
+
+
+def default_bus_arn() -> str:
+    return settings.BLOCKFORGER_DEFAULT_BUS_ARN
+
+
+class AllowedBus(models.Model):
+    """A pattern of the buses that a tenant may name. A tenant with none is bound by the operator's setting alone."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="allowed_buses")
+    arn_pattern = models.CharField(
+        max_length=400, help_text="A bus ARN; '*' stands for any text, '?' for any character."
+    )
+
+    class Meta:
+        verbose_name_plural = "allowed buses"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "arn_pattern"], name="one_allowance_per_tenant_and_pattern"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.arn_pattern
+
+
+class OutputRule(models.Model):
+    """Sends an event to a bus for each write that it matches. A tenant's rules apply in order, its schemas' after."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="output_rules")
+    # Set for a rule of one schema's meta.
+    schema = models.ForeignKey(
+        Schema,
+        on_delete=models.CASCADE,
+        related_name="output_rules",
+        null=True,
+        blank=True,
+        help_text="Leave empty for a rule of the tenant.",
+    )
+    position = models.PositiveIntegerField(default=0, db_index=True, help_text="Lower comes first.")
+    eventbridge_arn = models.CharField("event bus ARN", max_length=400, default=default_bus_arn)
+    source = models.CharField(max_length=256, default=DEFAULT_SOURCE)
+    detail_type = models.CharField(
+        max_length=128,
+        default=DEFAULT_DETAIL_TYPE,
+        help_text="{schema_id} and {operation} are replaced; all other text is literal.",
+    )
+    operations = models.JSONField(default=list, blank=True, help_text="Empty: all four.")
+    schema_names = models.JSONField(default=list, blank=True, help_text="Empty: all schemas.")
+
+    class Meta:
+        ordering = ["tenant", "schema_id", "position", "id"]
+
+    def __str__(self) -> str:
+        return f"{'/'.join(self.operations) or 'all operations'} of {', '.join(self.schema_names) or 'all schemas'}"
+
+    def clean(self) -> None:
+        from eventing import rules
+
+        if problems := rules.problems_by_field(self):
+            raise ValidationError(problems)
+
+
+class EventBus(models.Model):
+    """A bus that refused us, and until when it is left alone."""
+
+    arn = models.CharField(max_length=400, unique=True)
+    # While this lies ahead, nothing is sent to the bus; its events stay pending. Afterwards one call is a probe.
+    paused_until = models.DateTimeField(null=True, blank=True)
+    pause_reason = models.TextField(blank=True)
+    # Refusals by the bus since it last took an event; 0 means that it is trusted with full batches.
+    refusals = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "event buses"
+
+    def __str__(self) -> str:
+        return self.arn
+
+
+class OutboxStatus(models.TextChoices):
+    PENDING = "pending", "Pending"
+    DELIVERED = "delivered", "Delivered"
+    DEAD = "dead", "Dead"
+
+
+class OutboxEvent(models.Model):
+    """One event for one bus: written with the item's change, rendered once, sent until the bus accepts it."""
+
+    # Our stable id of the event: part of its `Resources`, the same through every retry and replay.
+    id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="outbox_events", db_index=False)
+    schema_name = models.CharField(max_length=64)
+    item_key = models.CharField(max_length=255)
+    operation = models.CharField(max_length=8)
+    # The tenant's sequence number of the write, and the place of the rule among those that matched it.
+    sequence = models.PositiveBigIntegerField()
+    place = models.PositiveSmallIntegerField()
+    # The rule that asked for the event; it may be gone by now.
+    rule_id = models.BigIntegerField()
+
+    # The entry, rendered; later edits of the rule do not reach it.
+    bus_arn = models.CharField(max_length=400)
+    source = models.CharField(max_length=256)
+    detail_type = models.CharField(max_length=128)
+    item_urn = models.TextField()
+    # JSON as text: it goes out byte for byte, and jsonb would forget the order of its members.
+    detail = models.TextField()
+    time = models.DateTimeField()
+
+    # Hash of tenant, schema, item and bus: events with the same stream go out one after the other.
+    stream = models.BigIntegerField()
+    # stream mod lanes.LANES: who leases the lane may send its events.
+    lane = models.PositiveSmallIntegerField()
+    status = models.CharField(max_length=10, choices=OutboxStatus, default=OutboxStatus.PENDING)
+    # Attempts whose answer is known; one more may have been made by a publisher that died.
+    attempts = models.PositiveIntegerField(default=0)
+    # Not sent before; later events of its stream wait with it.
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    # First of the failures that may pass; a day later the event is dead.
+    failing_since = models.DateTimeField(null=True, blank=True)
+    error_code = models.CharField(max_length=100, blank=True)
+    error_message = models.TextField(blank=True)
+    # EventBridge's id of the accepted event.
+    eventbridge_id = models.CharField(max_length=64, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["lane", "tenant", "sequence", "place"],
+                condition=Q(status=OutboxStatus.PENDING),
+                name="outbox_pending_by_lane",
+            ),
+            models.Index(
+                fields=["stream", "sequence", "place"],
+                condition=Q(status=OutboxStatus.PENDING),
+                name="outbox_pending_by_stream",
+            ),
+            models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=OutboxStatus.values), name="outbox_status_is_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(operation__in=[str(method) for method in WRITES]),
+                name="outbox_operation_is_a_write",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.detail_type} of {self.item_key} for {self.bus_arn}"
+
+    @property
+    def resources(self) -> list[str]:
+        """The `Resources` of the entry: the item, and this event under the id that never changes."""
+        return [self.item_urn, f"urn:blockforger:event:{self.id}:{self.sequence}"]
+
+
+class Lane(models.Model):
+    """A share of the outbox. Whoever holds its lease, and nobody else, sends its events."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True)
+    # Counts the leases. Results are written only while the number is still the one that was leased, so that a
+    # publisher that was away too long cannot overwrite its successor's results.
+    fence = models.PositiveBigIntegerField(default=0)
+    # The lease ends by itself at this time: a publisher that died blocks nothing for ever.
+    leased_until = models.DateTimeField(null=True, blank=True)
+    holder = models.CharField(max_length=100, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"lane {self.id}"

@@ -1,0 +1,8 @@
+from django.apps import AppConfig
+
+
+class TenantsConfig(AppConfig):
+    """Who may call and who pays."""
+
+    name = "tenants"
+    default_auto_field = "django.db.models.BigAutoField"
