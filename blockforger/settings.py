@@ -60,8 +60,9 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "blockforger.urls"
+# A trailing slash is optional in the API; a redirect would lose the body of a write.
+APPEND_SLASH = False
 WSGI_APPLICATION = "blockforger.wsgi.application"
-APPEND_SLASH = True
 
 TEMPLATES = [
     {
@@ -104,6 +105,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = STATE_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
 WHITENOISE_USE_FINDERS = True  # serves the admin's assets without a `collectstatic` first
 
 HTTPS = SITE_URL.scheme == "https"
@@ -125,6 +127,10 @@ LOGGING = {
         # Every response with a 4xx status would be a warning here; they are the clients' business.
         "django.request": {"level": "ERROR"},
         "botocore": {"level": "WARNING"},
+        # The sweep runs each second: a line for each would bury the rest.
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
     },
 }
 
@@ -134,6 +140,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "blockforger.backend.api.problem_of_exception",
 }
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")

@@ -1,4 +1,16 @@
-from django.contrib import admin
-from django.urls import path
+"""Every URL of the product."""
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from django.contrib import admin
+from django.urls import include, path
+
+from blockforger import health
+
+urlpatterns = [
+    path("api/", include("blockforger.backend.urls")),
+    path("admin/", admin.site.urls),
+    path("livez", health.livez),
+    path("readyz", health.readyz),
+]
+
+handler404 = "blockforger.backend.api.page_not_found"
+handler500 = "blockforger.backend.api.server_error"

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class EventingConfig(AppConfig):
@@ -6,3 +7,12 @@ class EventingConfig(AppConfig):
 
     name = "eventing"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from blockforger.backend.signals import item_written
+        from eventing import checks, lanes, outbox, rules
+
+        checks.register()
+        post_migrate.connect(lanes.create_all, sender=self)
+        rules.connect()
+        item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")

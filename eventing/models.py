@@ -17,7 +17,7 @@ DEFAULT_DETAIL_TYPE = "{schema_id}.{operation}"
 
 
 def default_bus_arn() -> str:
-    return settings.BLOCKFORGER_DEFAULT_BUS_ARN
+    return str(settings.BLOCKFORGER_DEFAULT_BUS_ARN)
 
 
 class AllowedBus(models.Model):
@@ -31,9 +31,7 @@ class AllowedBus(models.Model):
     class Meta:
         verbose_name_plural = "allowed buses"
         constraints = [
-            models.UniqueConstraint(
-                fields=["tenant", "arn_pattern"], name="one_allowance_per_tenant_and_pattern"
-            ),
+            models.UniqueConstraint(fields=["tenant", "arn_pattern"], name="one_allowance_per_tenant_and_pattern"),
         ]
 
     def __str__(self) -> str:
@@ -157,9 +155,7 @@ class OutboxEvent(models.Model):
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
         ]
         constraints = [
-            models.CheckConstraint(
-                condition=Q(status__in=OutboxStatus.values), name="outbox_status_is_known"
-            ),
+            models.CheckConstraint(condition=Q(status__in=OutboxStatus.values), name="outbox_status_is_known"),
             models.CheckConstraint(
                 condition=Q(operation__in=[str(method) for method in WRITES]),
                 name="outbox_operation_is_a_write",

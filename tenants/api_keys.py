@@ -30,6 +30,10 @@ _KEY = re.compile(r"bf_([0-9a-f]{12})_[A-Za-z0-9_-]{43}", re.ASCII)
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
 
 
+class NotRotatable(ValueError):
+    """The key has been rotated or revoked, or has expired."""
+
+
 def create(
     tenant: Tenant, *, name: str, permissions: Collection[Permission], expires_at: datetime | None = None
 ) -> tuple[ApiKey, str]:
@@ -71,18 +75,14 @@ def authenticate(key: str, *, tenant_name: str) -> ApiKey:
 def rotate(old: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
     """Make a key with the old one's name, permissions and expiry; the old one ends after the overlap.
 
-    Raises ValueError if the old key was rotated before, is revoked, or has expired.
+    Raises NotRotatable.
     """
     with transaction.atomic():
-        old = ApiKey.objects.select_for_update().select_related("tenant").get(pk=old.pk)
+        old = ApiKey.objects.select_for_update(of=("self",)).select_related("tenant").get(pk=old.pk)
         now = timezone.now()
         if old.replaced_by_id is not None or not old.is_valid(at=now):
-            raise ValueError(
-                f"The key {old.prefix} was rotated, was revoked or has expired: make a new one instead."
-            )
-        new, key = create(
-            old.tenant, name=old.name, permissions=list(old.permissions), expires_at=old.expires_at
-        )
+            raise NotRotatable(f"The key {old.prefix} has been rotated or revoked, or has expired: make a new one.")
+        new, key = create(old.tenant, name=old.name, permissions=list(old.permissions), expires_at=old.expires_at)
         old.replaced_by = new
         end = now + overlap
         old.expires_at = min(old.expires_at, end) if old.expires_at else end

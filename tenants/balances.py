@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,9 +13,14 @@ from tenants.errors import NotEnoughTokens
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Iterator
 
     from tenants.models import Tenant
+
+
+class TopUpRefused(ValueError):
+    """A top-up that cannot be made; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,12 @@ def debit_entry(
 def top_up(tenant: Tenant, *, amount: int, reference: str) -> tuple[LedgerEntry, bool]:
     """Add tokens once per reference. Returns the entry and whether it is new.
 
-    A second call with the same reference and amount changes nothing. Raises ValueError for an amount below 1, an
+    A second call with the same reference and amount changes nothing. Raises TopUpRefused for an amount below 1, an
     empty reference, or a reference that was used for another amount.
     """
     if amount < 1 or not reference:
-        raise ValueError(
-            "A top-up needs an amount of at least 1 token and a reference, such as an invoice number."
+        raise TopUpRefused(
+            "A top-up needs an amount of at least 1 token and a reference, for example an invoice number."
         )
     with transaction.atomic():
         TokenAccount.objects.get_or_create(tenant=tenant)
@@ -83,9 +87,7 @@ def top_up(tenant: Tenant, *, amount: int, reference: str) -> tuple[LedgerEntry,
         earlier = account.entries.filter(kind=EntryKind.TOP_UP, reference=reference).first()
         if earlier is not None:
             if earlier.amount != amount:
-                raise ValueError(
-                    f"The reference '{reference}' was used for a top-up of {earlier.amount} tokens."
-                )
+                raise TopUpRefused(f"The reference '{reference}' was used for a top-up of {earlier.amount} tokens.")
             return earlier, False
         account.balance += amount
         account.save(update_fields=["balance"])

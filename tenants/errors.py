@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class Refusal(Exception):  # noqa: N818 - not an error of ours
+class Refusal(Exception):
     """A request that is turned down: a stable `code`, and a `message` that tells the caller what to do.
 
     `data` holds further members of the problem document (RFC 9457, section 3.2): JSON values by name.
@@ -62,9 +62,7 @@ class EventsNotAccepted(Refusal):
     code = "events-not-accepted"
 
     def __init__(self) -> None:
-        super().__init__(
-            "The tenant does not accept events. Set eventbridge-input=true in its tenant.properties."
-        )
+        super().__init__("The tenant does not accept events. Set eventbridge-input=true in its tenant.properties.")
 
 
 class NotEnoughTokens(Refusal):

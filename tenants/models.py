@@ -87,9 +87,7 @@ class ApiKey(models.Model):
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=100, help_text="Who or what uses this key.")
-    prefix = models.CharField(
-        max_length=16, unique=True, editable=False, help_text="The key's visible beginning."
-    )
+    prefix = models.CharField(max_length=16, unique=True, editable=False, help_text="The key's visible beginning.")
     digest = models.CharField(max_length=64, editable=False)
     permissions = models.JSONField(default=list, blank=True)
     is_active = models.BooleanField("active", default=True, help_text="Untick to revoke the key at once.")
@@ -148,9 +146,7 @@ class LedgerEntry(models.Model):
     any change to an entry.
     """
 
-    account = models.ForeignKey(
-        TokenAccount, on_delete=models.PROTECT, related_name="entries", db_index=False
-    )
+    account = models.ForeignKey(TokenAccount, on_delete=models.PROTECT, related_name="entries", db_index=False)
     kind = models.CharField(max_length=8, choices=EntryKind)
     amount = models.BigIntegerField(help_text="Tokens; negative for a debit.")
     balance_after = models.BigIntegerField()
@@ -176,8 +172,7 @@ class LedgerEntry(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    models.Q(kind=EntryKind.DEBIT, amount__lt=0)
-                    | models.Q(kind=EntryKind.TOP_UP, amount__gt=0)
+                    models.Q(kind=EntryKind.DEBIT, amount__lt=0) | models.Q(kind=EntryKind.TOP_UP, amount__gt=0)
                 ),
                 name="ledger_amount_has_the_sign_of_its_kind",
             ),

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import NoReturn, TypeAlias
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 MAX_DEPTH = 100
 _INT64 = range(-(2**63), 2**63)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotPortable(ValueError):
@@ -58,24 +60,17 @@ def check_portable(value: JsonValue) -> None:
     stack: list[tuple[JsonValue, str, int]] = [(value, "", 1)]
     while stack:
         node, pointer, depth = stack.pop()
-        if isinstance(node, str):
-            _check_text(node, pointer)
-        elif isinstance(node, bool) or node is None:
+        if not isinstance(node, list | dict):
+            _check_scalar(node, pointer)
             continue
-        elif isinstance(node, int):
-            if node not in _INT64:
-                raise NotPortable("An integer does not fit into 64 bits.", pointer)
-        elif isinstance(node, float):
-            if not math.isfinite(node):
-                raise NotPortable("A number is too large.", pointer)
-        elif depth > MAX_DEPTH:
+        if depth > MAX_DEPTH:
             raise NotPortable(f"The value is nested deeper than {MAX_DEPTH} levels.", pointer)
-        elif isinstance(node, list):
+        if isinstance(node, list):
             stack.extend((child, f"{pointer}/{index}", depth + 1) for index, child in enumerate(node))
-        else:
-            for name, child in node.items():
-                _check_text(name, pointer)
-                stack.append((child, f"{pointer}/{escaped(name)}", depth + 1))
+            continue
+        for name, child in node.items():
+            _check_scalar(name, pointer)
+            stack.append((child, f"{pointer}/{escaped(name)}", depth + 1))
 
 
 def compact(value: JsonValue) -> str:
@@ -88,14 +83,16 @@ def escaped(member: str) -> str:
     return member.replace("~", "~0").replace("/", "~1")
 
 
-def _check_text(text: str, pointer: str) -> None:
-    if "\0" in text:
-        raise NotPortable("A text holds the character U+0000.", pointer)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise NotPortable("A text holds half of a surrogate pair.", pointer) from error
+def _check_scalar(value: bool | float | str | None, pointer: str) -> None:  # noqa: FBT001 - one of JSON's types
+    if isinstance(value, str):
+        if "\0" in value:
+            raise NotPortable("A text holds the character U+0000.", pointer)
+        if not value.isascii() and _LONE_SURROGATE.search(value):
+            raise NotPortable("A text holds half of a surrogate pair.", pointer)
+    elif isinstance(value, int) and value not in _INT64:
+        raise NotPortable("An integer does not fit into 64 bits.", pointer)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise NotPortable("A number is too large.", pointer)
 
 
 def _object_without_repeats(pairs: list[tuple[str, JsonValue]]) -> JsonObject:

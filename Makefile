@@ -1,0 +1,72 @@
+# Every target makes .venv first if it is not there or the requirements have changed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+WEB_PORT ?= 8000
+AWS_PORT ?= 4566
+POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
+REDIS_URL ?= redis://127.0.0.1:6379/9
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check requirements clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+setup: $(VENV)/installed ## Make .venv and install everything into it
+
+$(VENV)/installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Blockforger needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+run: setup ## Start everything on this machine: local AWS, web, worker, consumer
+	@$(BIN)/python -m deploy.run_local --web-port $(WEB_PORT) --aws-port $(AWS_PORT)
+
+test: setup ## Run the tests on what needs no server: SQLite, a broker in files, a local AWS
+	$(BIN)/pytest -n 2
+
+test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL, REDIS_URL)
+	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2
+
+coverage: setup ## Run the tests and report what they cover
+	$(BIN)/coverage run -m pytest -m 'not e2e'
+	$(BIN)/coverage report
+
+lint: setup ## Check the style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## Put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## Check the types
+	$(BIN)/mypy
+
+imports: setup ## Check that imports run one way
+	$(BIN)/lint-imports
+
+migrations: setup ## Check that no model has changed without a migration
+	$(BIN)/python manage.py makemigrations --check --dry-run
+
+deploy-check: setup ## Check the settings of a production set-up
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
+	BLOCKFORGER_SITE_URL=https://blockforger.example BLOCKFORGER_ALLOWED_BUS_ARNS='arn:aws:events:*:123456789012:event-bus/*' \
+	$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+template: setup ## Check the CloudFormation template
+	$(BIN)/cfn-lint deploy/cloudformation.yaml
+
+audit: setup ## Look the dependencies up in the database of known vulnerabilities
+	$(BIN)/pip-audit --progress-spinner off --requirement requirements.txt --no-deps --disable-pip
+
+check: lint types imports migrations deploy-check template test test-services ## All that CI runs
+
+requirements: setup ## Compile requirements*.in to exact versions
+	$(BIN)/pip-compile --quiet --strip-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in
+	$(BIN)/pip-compile --quiet --strip-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links -o requirements-dev.txt requirements-dev.in
+
+clean: ## Remove the environment, the local database and all caches
+	rm -rf $(VENV) var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

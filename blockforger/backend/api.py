@@ -1,0 +1,165 @@
+"""The REST door: translation from and to HTTP, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import IO, TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+from django.http import JsonResponse
+from django.urls import reverse
+from rest_framework.exceptions import APIException
+from rest_framework.parsers import BaseParser
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+from rest_framework.viewsets import ViewSet
+
+from blockforger.backend import items, json_values
+from blockforger.backend.errors import Malformed, PayloadTooLarge
+from blockforger.backend.models import Origin
+from blockforger.backend.operations import Operation, execute
+from blockforger.backend.problems import problem
+from tenants.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.http import HttpRequest
+    from rest_framework.request import Request
+
+    from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.outcomes import Outcome
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class PayloadParser(BaseParser):
+    """Reads a body as JSON that every part of the way can carry, and no more of it than an event can hold."""
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
+        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
+    ) -> JsonValue:
+        limit = settings.BLOCKFORGER_MAX_EVENT_BYTES
+        body = stream.read(limit + 1)
+        if len(body) > limit:
+            raise PayloadTooLarge(limit=limit)
+        try:
+            return json_values.parse(body)
+        except json_values.NotPortable as error:
+            raise Malformed(error.message, pointer=error.pointer) from error
+
+
+class MergePatchParser(PayloadParser):
+    """JSON Merge Patch (RFC 7396)."""
+
+    media_type = "application/merge-patch+json"
+
+
+class ItemViewSet(ViewSet):
+    """CRUD of a schema's items."""
+
+    parser_classes = [PayloadParser, MergePatchParser]
+
+    def list(self, request: Request, tenant: str, schema: str) -> Response:
+        page, defect = None, None
+        try:
+            page = items.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
+        except Refusal as refusal:
+            defect = refusal
+        return self._answer(request, tenant, schema, page=page, defect=defect)
+
+    def create(self, request: Request, tenant: str, schema: str) -> Response:
+        return self._answer(request, tenant, schema)
+
+    def retrieve(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+        return self._answer(request, tenant, schema, key=key)
+
+    def update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+        return self._answer(request, tenant, schema, key=key)
+
+    def partial_update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+        return self._answer(request, tenant, schema, key=key)
+
+    def destroy(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+        return self._answer(request, tenant, schema, key=key)
+
+    def _answer(
+        self,
+        request: Request,
+        tenant: str,
+        schema: str,
+        *,
+        key: str | None = None,
+        page: items.Page | None = None,
+        defect: Refusal | None = None,
+    ) -> Response:
+        payload: JsonValue = {}
+        if request.method in {"POST", "PUT", "PATCH"}:
+            try:
+                payload = request.data if request.stream is not None else None
+            except Refusal as refusal:
+                defect = refusal
+        outcome = execute(
+            Operation(
+                origin=Origin.API,
+                method=request.method or "",
+                tenant=tenant,
+                schema=schema,
+                api_key=_api_key(request),
+                key=key,
+                payload=payload,
+                page=page,
+                defect=defect,
+            )
+        )
+        return _response(outcome, tenant, schema)
+
+
+def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
+    """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("The database failed during a request.", exc_info=error)
+        document = problem(503, "database-unavailable", "The database is not available. Try again in a moment.")
+        return Response(document, status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
+    response = exception_handler(error, dict(context))
+    if response is not None and isinstance(error, APIException):
+        code = str(error.default_code).replace("_", "-")
+        response.data = problem(response.status_code, code, str(error.detail))
+        response.content_type = PROBLEM_JSON
+    return response
+
+
+def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """Django's handler404: for URLs that lead nowhere."""
+    document = problem(404, "url-unknown", "There is nothing at this URL. The API is at /api/{tenant}/{schema}.")
+    return JsonResponse(document, status=404, content_type=PROBLEM_JSON)
+
+
+def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """Django's handler500: for faults of ours, which Django has logged."""
+    document = problem(500, "fault", "The server failed. Nothing was changed; the operators can find it in their log.")
+    return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
+
+
+def _api_key(request: Request) -> str:
+    if key := request.headers.get("X-API-Key", "").strip():
+        return key
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
+    if outcome.problem is not None:
+        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON)
+    headers = {}
+    if outcome.status == 201:
+        headers["Location"] = reverse("item", args=[tenant, schema, outcome.item_key])
+    return Response(outcome.body, status=outcome.status, headers=headers)

@@ -1,0 +1,108 @@
+"""What can be wrong with an operation itself: its form, its payload, the item that it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tenants.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from blockforger.backend.json_schemas import Violation
+
+
+class Malformed(Refusal):
+    """The request or event cannot be read: no JSON, a member missing or of the wrong type."""
+
+    code = "malformed"
+
+
+class OperationUnknown(Refusal):
+    """An operation other than POST, PUT, PATCH and DELETE."""
+
+    code = "operation-unknown"
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"The operation {operation[:40]!r} is unknown. Use POST, PUT, PATCH or DELETE.")
+
+
+class PayloadNotObject(Refusal):
+    """The payload is a JSON value other than an object."""
+
+    code = "payload-not-object"
+
+    def __init__(self) -> None:
+        super().__init__("The payload must be a JSON object.")
+
+
+class PayloadInvalid(Refusal):
+    """The payload, or the item that a PATCH would make, does not fit the schema."""
+
+    code = "payload-invalid"
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        super().__init__(
+            "The payload does not fit the schema. Each error names its place by a JSON Pointer.",
+            errors=[{"pointer": violation.pointer, "detail": violation.message} for violation in violations],
+        )
+
+
+class KeyFieldInvalid(Refusal):
+    """The member that holds the item's key is missing or unusable."""
+
+    code = "key-field-invalid"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message, field=field)
+
+
+class KeyMismatch(Refusal):
+    """The payload names another item than the URL."""
+
+    code = "key-mismatch"
+
+    def __init__(self, *, field: str) -> None:
+        super().__init__(
+            f"The member '{field}' of the payload names another item than the URL. Send the same, or leave it out.",
+            field=field,
+        )
+
+
+class SchemaUnknown(Refusal):
+    """The tenant has no such schema."""
+
+    code = "schema-unknown"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The tenant has no schema {name[:64]!r}.")
+
+
+class ItemUnknown(Refusal):
+    """The schema has no item of that key."""
+
+    code = "item-unknown"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is no item with the key {key[:255]!r}. Create it with POST.")
+
+
+class ItemExists(Refusal):
+    """A POST of a key that is taken."""
+
+    code = "item-exists"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"An item with the key {key!r} exists. Replace it with PUT or change it with PATCH.")
+
+
+class PayloadTooLarge(Refusal):
+    """The payload would not fit into an event."""
+
+    code = "payload-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"The payload is larger than the {limit} bytes that an event can carry. Split it into several items.",
+            limit=limit,
+        )

@@ -1,0 +1,44 @@
+"""Item keys: a string or an integer in the payload, compared and stored as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from blockforger.backend.errors import KeyFieldInvalid
+
+if TYPE_CHECKING:
+    from blockforger.backend.json_values import JsonObject, JsonValue
+
+MAX_LENGTH = 255
+
+
+def text_of(value: JsonValue, *, field: str) -> str:
+    """The key as text. Raises KeyFieldInvalid for a value that cannot be a key."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise KeyFieldInvalid(f"The member '{field}' holds the key: it must be a string or an integer.", field=field)
+    text = str(value)
+    if problem := _problem(text):
+        raise KeyFieldInvalid(f"The key in the member '{field}' {problem}.", field=field)
+    return text
+
+
+def is_possible(text: str) -> bool:
+    """Whether an item can have that key."""
+    return _problem(text) is None
+
+
+def with_key(payload: JsonObject, *, field: str, value: JsonValue) -> JsonObject:
+    """The payload with its key: where it has none, the key comes first."""
+    return payload if field in payload else {field: value, **payload}
+
+
+def _problem(text: str) -> str | None:
+    if not 1 <= len(text) <= MAX_LENGTH:
+        return f"must have 1 to {MAX_LENGTH} characters"
+    if text.startswith("$"):
+        return "must not begin with '$': such paths are the API's own"
+    if text in {".", ".."} or text.endswith("/"):
+        return "must not be '.' or '..' or end with '/': no URL could name the item"
+    if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in text):
+        return "must not hold control characters"
+    return None

@@ -1,0 +1,69 @@
+"""Problem documents (RFC 9457): what a refusal looks like, and which status it gets at which door."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
+
+from blockforger.backend import errors
+from blockforger.backend.models import Origin
+from tenants import errors as tenant_errors
+
+if TYPE_CHECKING:
+    from tenants.errors import Refusal
+
+
+class Problem(TypedDict):
+    """The members that every problem document has; refusals add their own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: NotRequired[list[dict[str, str]]]
+
+
+_STATUS: dict[type[Refusal], int] = {
+    errors.Malformed: 400,
+    errors.OperationUnknown: 400,
+    errors.PayloadNotObject: 400,
+    errors.PayloadInvalid: 400,
+    errors.KeyFieldInvalid: 400,
+    errors.KeyMismatch: 400,
+    tenant_errors.KeyMissing: 401,
+    tenant_errors.KeyInvalid: 401,
+    tenant_errors.NotEnoughTokens: 402,
+    tenant_errors.PermissionMissing: 403,
+    tenant_errors.EventsNotAccepted: 403,
+    errors.SchemaUnknown: 404,
+    errors.ItemUnknown: 404,
+    errors.ItemExists: 409,
+    errors.PayloadTooLarge: 413,
+}
+# The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.
+_STATUS_OF_EVENTS: dict[type[Refusal], int] = {tenant_errors.PermissionMissing: 401}
+
+
+def status_of(refusal: type[Refusal], origin: Origin) -> int:
+    """The HTTP status of that kind of refusal at that door."""
+    if origin == Origin.EVENT and refusal in _STATUS_OF_EVENTS:
+        return _STATUS_OF_EVENTS[refusal]
+    return _STATUS[refusal]
+
+
+def problem_of(refusal: Refusal, origin: Origin) -> Problem:
+    """The problem document of a refusal."""
+    document = problem(status_of(type(refusal), origin), refusal.code, refusal.message)
+    return cast("Problem", {**document, **refusal.data})
+
+
+def problem(status: int, code: str, detail: str) -> Problem:
+    """A problem document with no members beyond the usual."""
+    return {
+        "type": f"urn:blockforger:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }

@@ -1,0 +1,37 @@
+"""What the backend tells the rest of the product: one signal for each item written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.dispatch import Signal
+
+if TYPE_CHECKING:
+    import uuid
+    from datetime import datetime
+
+    from blockforger.backend.json_values import JsonObject
+    from blockforger.backend.models import Method, Schema
+    from tenants.models import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWritten:
+    """A write, as its transaction sees it just before it commits."""
+
+    tenant: Tenant
+    schema: Schema
+    method: Method
+    item_key: str
+    # What the request sent, plus the key field; of a DELETE the key field alone.
+    payload: JsonObject
+    # The tenant's number for this write: gapless, in the order of the commits.
+    sequence: int
+    operation: uuid.UUID
+    at: datetime
+
+
+# Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
+# which the backend inserts in the same transaction; what a receiver raises undoes the write.
+item_written = Signal()

@@ -1,0 +1,60 @@
+"""Health for load balancers and supervisors: is the process alive, and can it do its work?"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import JsonResponse
+
+from blockforger.celery import app as celery_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+logger = logging.getLogger(__name__)
+
+
+def livez(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """200 as long as the process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """200 when database, migrations and broker are in order, else 503; the body tells which are."""
+    checks = {
+        name: _passes(name, check)
+        for name, check in (("database", _database), ("migrations", _migrations), ("broker", _broker))
+    }
+    ready = all(checks.values())
+    states = {name: "ok" if passed else "failed" for name, passed in checks.items()}
+    return JsonResponse({"status": "ok" if ready else "failed", **states}, status=200 if ready else 503)
+
+
+def _passes(name: str, check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except Exception:  # whatever a check meets, the answer is "not ready", and the log says why
+        logger.exception("The readiness check '%s' failed.", name)
+        return False
+
+
+def _database() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return True
+
+
+def _migrations() -> bool:
+    executor = MigrationExecutor(connection)
+    return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+
+
+def _broker() -> bool:
+    with celery_app.connection_for_write(connect_timeout=1) as broker:
+        broker.ensure_connection(max_retries=1, timeout=1)
+    return True

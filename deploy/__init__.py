@@ -1,0 +1,1 @@
+"""Running Blockforger: the stack in AWS, and everything on one machine."""

@@ -1,0 +1,42 @@
+"""AWS on this machine: a moto server in memory, with the stack of deploy/cloudformation.yaml in it.
+
+Usage: python -m deploy.local_aws --port 4566
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import signal
+import threading
+
+import django
+from moto.server import ThreadedMotoServer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="AWS on this machine, in memory.")
+    parser.add_argument("--port", type=int, default=4566)
+    port = parser.parse_args().port
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
+    django.setup()
+    from django.core.management import call_command
+
+    # It speaks of every resource that moto does not know, such as queue policies, which nothing here enforces.
+    logging.getLogger("moto").setLevel(logging.ERROR)
+    call_command("deploy_stack", stdout=io.StringIO(), stderr=io.StringIO())
+    print(f"local AWS: ready at http://127.0.0.1:{port}", flush=True)
+    stopping.wait()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The only place where boto3 clients are made.
+
+Where AWS is, and as whom it is called, boto3 reads from its own environment variables: AWS_ENDPOINT_URL,
+AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE and so on. Clients are kept for the life of the process
+and may be used by any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from boto3.session import Session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+from django.conf import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sqs import SQSClient
+
+DEFAULT_REGION = "us-east-1"
+
+# What a call can raise: AWS refused it, or it did not get that far, or the answer is no XML (CloudFormation's is).
+ERRORS = (ClientError, BotoCoreError, ResponseParserError)
+
+_RETRYING = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    tcp_keepalive=True,
+    # More than the threads of a process, so that none of them opens a connection for a single call.
+    max_pool_connections=32,
+)
+# The outbox retries by itself, and a call that is repeated unseen may publish twice.
+_EVENTS = _RETRYING.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+# A long poll lasts up to 20 seconds.
+_SQS = _RETRYING.merge(Config(read_timeout=30))
+
+
+class QueueMissingError(LookupError):
+    """There is no queue of input events under the configured name."""
+
+
+class _Clients:
+    """The clients of one process, by service and region.
+
+    Clients may be shared by threads; the session that makes them, and its lock, must not outlive a fork.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    def get(self, service: str, region: str, config: Config) -> object:
+        with self._lock:
+            if (service, region) not in self._clients:
+                make_client = cast("Any", self._own_session()).client
+                self._clients[service, region] = make_client(service, region_name=region, config=config)
+            return self._clients[service, region]
+
+    def region(self) -> str:
+        with self._lock:
+            return self._own_session().region_name or DEFAULT_REGION
+
+    def _own_session(self) -> Session:
+        if self._session is None:
+            self._session = Session()
+        return self._session
+
+
+_clients = _Clients()
+
+
+def reset() -> None:
+    """Forget every client: after a fork, or when the environment that boto3 reads has changed."""
+    global _clients
+    _clients = _Clients()
+
+
+os.register_at_fork(after_in_child=reset)
+
+
+def own_region() -> str:
+    """The region that boto3 is configured for, else us-east-1. Our queue, rules and log are there."""
+    return _clients.region()
+
+
+def events_client(region: str) -> EventBridgeClient:
+    """For the buses of that region. It never repeats a call."""
+    return cast("EventBridgeClient", _clients.get("events", region, _EVENTS))
+
+
+def sqs_client() -> SQSClient:
+    """For the queues of our own region. It waits for a poll of 20 seconds, the longest that SQS offers."""
+    return cast("SQSClient", _clients.get("sqs", own_region(), _SQS))
+
+
+def logs_client() -> CloudWatchLogsClient:
+    """For the log groups of our own region."""
+    return cast("CloudWatchLogsClient", _clients.get("logs", own_region(), _RETRYING))
+
+
+def cloudformation_client() -> CloudFormationClient:
+    """For the stacks of our own region."""
+    return cast("CloudFormationClient", _clients.get("cloudformation", own_region(), _RETRYING))
+
+
+def input_queue_url() -> str:
+    """The URL of the queue of input events: as configured, else looked up by its configured name.
+
+    Raises QueueMissingError if there is no queue of that name, and one of ERRORS if AWS cannot be asked.
+    """
+    if settings.BLOCKFORGER_INPUT_QUEUE_URL:
+        return str(settings.BLOCKFORGER_INPUT_QUEUE_URL)
+    name = settings.BLOCKFORGER_INPUT_QUEUE_NAME
+    client = sqs_client()
+    try:
+        return client.get_queue_url(QueueName=name)["QueueUrl"]
+    except client.exceptions.QueueDoesNotExist as error:
+        raise QueueMissingError(
+            f"There is no SQS queue '{name}' in {own_region()}. Make it with `manage.py deploy_stack`, or"
+            " name another by BLOCKFORGER_INPUT_QUEUE_URL or BLOCKFORGER_INPUT_QUEUE_NAME."
+        ) from error

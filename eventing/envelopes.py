@@ -1,0 +1,109 @@
+"""Input events: from the body of an SQS message to an operation. Nothing is checked here but what must be readable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from blockforger.backend import json_values
+from blockforger.backend.errors import Malformed
+from blockforger.backend.models import Method, Origin
+from blockforger.backend.operations import Operation
+
+if TYPE_CHECKING:
+    from blockforger.backend.json_values import JsonObject, JsonValue
+    from tenants.errors import Refusal
+
+_EVENT_ID = re.compile(r"[!-~]{1,128}", re.ASCII)
+
+
+class Unreadable(Exception):
+    """A message without an envelope or an event id: it can have no outcome, and goes to the dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event as EventBridge delivers it (user guide, "Events")."""
+
+    id: str
+    detail_type: str
+    detail: JsonObject
+    # What is wrong with it, if its id could be read and it itself could not.
+    defect: Refusal | None = None
+
+
+def read(body: str) -> Envelope:
+    """Read a message's body. Raises Unreadable."""
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("The body is not JSON.") from error
+    if not isinstance(event, dict):
+        raise Unreadable("The body is not a JSON object.")
+    event_id = event.get("id")
+    if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id):
+        raise Unreadable("The body has no event id.")
+    detail_type = event.get("detail-type")
+    detail, defect = _detail_of(body, event.get("detail"))
+    return Envelope(event_id, detail_type if isinstance(detail_type, str) else "", detail, defect)
+
+
+def operation_of(envelope: Envelope) -> Operation:
+    """The operation that the event asks for."""
+    detail = envelope.detail
+    method, defect = _method_of(envelope)
+    schema = detail.get("rootSchema")
+    if not isinstance(schema, str):
+        defect = Malformed("Name the schema, without '.json', in detail.rootSchema.", pointer="/detail/rootSchema")
+    if "payload" not in detail:
+        defect = Malformed("Send the payload, a JSON object, in detail.payload.", pointer="/detail/payload")
+    return Operation(
+        origin=Origin.EVENT,
+        method=method,
+        tenant=_text(detail.get("tenant")),
+        schema=_text(schema),
+        api_key=_text(detail.get("api_key")),
+        payload=detail.get("payload"),
+        defect=envelope.defect or defect,
+        idempotency_key=envelope.id,
+        request_hash=_hash_of(detail),
+    )
+
+
+def _detail_of(body: str, detail: JsonValue) -> tuple[JsonObject, Refusal | None]:
+    """The detail, an object or (as some senders have it) a JSON text of one, and what is wrong with it."""
+    try:
+        json_values.parse(body)
+        if isinstance(detail, str):
+            detail = json_values.parse(detail)
+    except json_values.NotPortable as error:
+        return detail if isinstance(detail, dict) else {}, Malformed(error.message, pointer=error.pointer)
+    if not isinstance(detail, dict):
+        return {}, Malformed("The event's detail must be a JSON object.", pointer="/detail")
+    return detail, None
+
+
+def _method_of(envelope: Envelope) -> tuple[str, Refusal | None]:
+    if "operation" in envelope.detail:
+        method = envelope.detail["operation"]
+        return method if isinstance(method, str) else json.dumps(method), None
+    ending = envelope.detail_type.rpartition(".")[2]
+    if ending in {Method.PUT, Method.PATCH, Method.DELETE}:
+        defect = Malformed(
+            f"The detail-type ends in .{ending} and detail.operation is missing, which would mean POST. Send both.",
+            pointer="/detail/operation",
+        )
+        return Method.POST, defect
+    return Method.POST, None
+
+
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _hash_of(detail: JsonObject) -> str:
+    asked = {name: value for name, value in detail.items() if name != "api_key"}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""Lanes: how publishers share the outbox without ever holding the same event.
+
+An event belongs to a lane by its stream. A publisher leases lanes, for a time and under a fencing number; all times
+are the database's, so that the clocks of the publishers' hosts do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from eventing.models import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from django.db.models import QuerySet
+
+LANES = 64
+"""How many lanes there are. An event's lane is stored with it: with another number, order would be lost for events
+that wait at that moment."""
+
+LEASE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Lanes held by one publisher: the fencing number of each, and when the lease ends by its own clock."""
+
+    fences: dict[int, int]
+    ends_at: float
+
+    def seconds_left(self) -> float:
+        return self.ends_at - time.monotonic()
+
+
+def stream_of(*parts: str) -> int:
+    """A number of 64 bits (signed) for what must stay in order. Two streams that share one only wait for each other."""
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def lane_of(stream: int) -> int:
+    return stream % LANES
+
+
+def create_all(using: str, **_: object) -> None:
+    """Make the rows, after each migration and flush of the database."""
+    Lane.objects.using(using).bulk_create([Lane(id=number) for number in range(LANES)], ignore_conflicts=True)
+
+
+def lease(lanes: QuerySet[Lane], *, at_most: int, holder: str) -> Lease | None:
+    """Lease up to that many of these lanes, or None if none of them is free."""
+    started = time.monotonic()
+    free = Q(leased_until=None) | Q(leased_until__lt=Now())
+    with transaction.atomic():
+        skip_locked = connection.features.has_select_for_update_skip_locked
+        found = lanes.filter(free).select_for_update(skip_locked=skip_locked).order_by("?")[:at_most]
+        fences = {lane.pk: lane.fence + 1 for lane in found}
+        Lane.objects.filter(pk__in=fences).update(
+            fence=F("fence") + 1, leased_until=Now() + timedelta(seconds=LEASE_SECONDS), holder=holder
+        )
+    return Lease(fences=fences, ends_at=started + LEASE_SECONDS) if fences else None
+
+
+def lock_held(lease: Lease) -> Collection[int]:
+    """The lanes that nobody has leased since, locked until the transaction ends."""
+    rows = Lane.objects.filter(pk__in=lease.fences).select_for_update().order_by("pk").values_list("pk", "fence")
+    return {pk for pk, fence in rows if lease.fences[pk] == fence}
+
+
+def release(lease: Lease) -> None:
+    """Give back what is still held."""
+    with transaction.atomic():
+        Lane.objects.filter(pk__in=lock_held(lease)).update(leased_until=None, holder="")

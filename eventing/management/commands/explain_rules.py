@@ -1,0 +1,87 @@
+"""manage.py explain_rules: which events a write would send, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.core.management.base import BaseCommand, CommandError
+
+from blockforger.backend import json_values
+from blockforger.backend.json_values import NotPortable
+from blockforger.backend.models import WRITES, Schema
+from eventing import explanations, json_texts, rule_checks
+from tenants.models import Tenant
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+
+    from blockforger.backend.json_values import JsonObject
+    from eventing.explanations import Explanation
+
+
+class Command(BaseCommand):
+    help = (
+        "Show what each output rule of a tenant makes of a write: the event that it would send and the bus, or the "
+        "reason why it does not match. Rules come in the order in which their events would go out: the tenant's by "
+        "position, then the schema's own. Nothing is written or sent, and the payload is not checked against the "
+        "schema. The exit code is 0 even if no rule matches."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("tenant", help="Name of the tenant.")
+        parser.add_argument("schema", help="Name of the schema; '.json' at its end is ignored.")
+        parser.add_argument("operation", help="POST, PUT, PATCH or DELETE.")
+        parser.add_argument(
+            "--payload",
+            default="{}",
+            metavar="JSON",
+            help="The payload of the event: a JSON object, or file://payload.json (default: {}). In an event of the "
+            "API it is what the request sent and the key field.",
+        )
+
+    def handle(self, *_args: object, tenant: str, schema: str, operation: str, payload: str, **_: object) -> None:
+        if operation not in WRITES:
+            raise CommandError(f"The operation '{operation}' is unknown. Use POST, PUT, PATCH or DELETE.")
+        schema_row = _schema(tenant, rule_checks.schema_name_of(schema))
+        found = explanations.explain(schema_row.tenant, schema_row, operation, _payload(payload))
+        matching = sum(explanation.event is not None for explanation in found)
+        self.stdout.write(f"{operation} of {schema_row} of {tenant}: {matching} of {len(found)} rules match.")
+        for place, explanation in enumerate(found, start=1):
+            self.stdout.write(f"\n{place}. {_described(explanation)}")
+
+
+def _schema(tenant_name: str, name: str) -> Schema:
+    tenant = Tenant.objects.filter(name=tenant_name).first()
+    if tenant is None:
+        raise CommandError(f"There is no tenant '{tenant_name}'.")
+    schema = tenant.schemas.select_related("tenant").filter(name=name).first()
+    if schema is None:
+        names = ", ".join(tenant.schemas.values_list("name", flat=True)) or "none"
+        raise CommandError(f"The tenant has no schema '{name}'. Its schemas: {names}.")
+    return schema
+
+
+def _payload(text: str) -> JsonObject:
+    try:
+        source: bytes | str = text
+        if text.startswith("file://"):
+            source = Path(text.removeprefix("file://")).expanduser().read_bytes()
+        value = json_values.parse(source)
+    except OSError as error:
+        raise CommandError(f"The payload cannot be read: {error}.") from error
+    except NotPortable as error:
+        raise CommandError(f"The payload cannot be used. {error.message}") from error
+    if not isinstance(value, dict):
+        raise CommandError("The payload must be a JSON object.")
+    return value
+
+
+def _described(explanation: Explanation) -> str:
+    owner = "tenant's" if explanation.rule.schema_id is None else "schema's"
+    rule = f"The {owner} rule with the id {explanation.rule.pk}"
+    event = explanation.event
+    if event is None:
+        return f"{rule} does not match: {explanation.mismatch}."
+    shown: JsonObject = {"source": event.source, "detail-type": event.detail_type, "detail": event.detail}
+    return f"{rule} matches, and sends to {event.bus_arn}:\n{json_texts.readable(shown)}"

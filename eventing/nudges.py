@@ -1,0 +1,61 @@
+"""Nudges: word to the workers that the outbox has something. They save time; the sweep is the guarantee.
+
+A thread of the process sends them, so that a broker that is slow or away never slows or fails a request. Writes that
+commit while a nudge is on its way share the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+logger = logging.getLogger(__name__)
+
+_MIN_INTERVAL_SECONDS = 0.02
+_CONNECT_SECONDS = 0.2
+_QUIET_AFTER_FAILURE_SECONDS = 5.0
+_TASK = "eventing.tasks.publish_pending"
+
+
+class _Nudger:
+    """The thread of one process."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.wanted = threading.Event()
+        threading.Thread(target=self._run, name="outbox-nudges", daemon=True).start()
+
+    def _run(self) -> None:
+        while self.wanted.wait():
+            self.wanted.clear()
+            time.sleep(_MIN_INTERVAL_SECONDS if send() else _QUIET_AFTER_FAILURE_SECONDS)
+
+
+_nudger: _Nudger | None = None
+_lock = threading.Lock()
+
+
+def nudge() -> None:
+    """Ask for the outbox to be published soon. Returns at once and raises nothing."""
+    global _nudger
+    if _nudger is None or _nudger.pid != os.getpid():  # a forked child has no thread of its own yet
+        with _lock:
+            if _nudger is None or _nudger.pid != os.getpid():
+                _nudger = _Nudger()
+    _nudger.wanted.set()
+
+
+def send() -> bool:
+    """Send one nudge to the broker, without a second try. Returns whether the broker took it."""
+    try:
+        with current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
+            current_app.send_task(_TASK, connection=connection, retry=False, expires=10)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker took no nudge, the sweep will publish: %s", error)
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""The outbox: which events wait, which of them may go now, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q, Window
+from django.db.models.functions import RowNumber
+from django.utils import timezone
+
+from blockforger.backend import json_values
+from eventing import backoff, event_format, lanes, nudges, rules
+from eventing.answers import Verdict
+from eventing.models import EventBus, Lane, OutboxEvent, OutboxStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+    from django.db.models import QuerySet
+
+    from blockforger.backend.signals import ItemWritten
+    from eventing.answers import Answer
+    from eventing.lanes import Lease
+
+RETRY_FOR = timedelta(hours=24)
+_RETRY_BASE, _RETRY_CAP = timedelta(seconds=1), timedelta(minutes=15)
+_PAUSE_BASE, _PAUSE_CAP = timedelta(seconds=15), timedelta(minutes=15)
+
+
+def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
+    """The unsaved events of a write: one for each rule that matches, in the order of the rules.
+
+    The receiver of `item_written`; the backend saves them in the write's own transaction.
+    """
+    matching = rules.matching(written.tenant, written.schema, written.method)
+    if not matching:
+        return []
+    detail = json_values.compact(
+        event_format.detail_of(written.tenant.name, written.schema.name, written.method, written.payload)
+    )
+    item_urn = f"urn:blockforger:item:{written.tenant.name}:{written.schema.name}:{quote(written.item_key, safe='')}"
+    events = []
+    for place, rule in enumerate(matching):
+        stream = lanes.stream_of(written.tenant.name, written.schema.name, written.item_key, rule.eventbridge_arn)
+        events.append(
+            OutboxEvent(
+                tenant=written.tenant,
+                schema_name=written.schema.name,
+                item_key=written.item_key,
+                operation=written.method,
+                sequence=written.sequence,
+                place=place,
+                rule_id=rule.pk,
+                bus_arn=rule.eventbridge_arn,
+                source=rule.source,
+                detail_type=rules.detail_type_of(rule, written.schema.name, written.method),
+                item_urn=item_urn,
+                detail=detail,
+                time=written.at,
+                stream=stream,
+                lane=lanes.lane_of(stream),
+                next_attempt_at=written.at,
+            )
+        )
+    transaction.on_commit(nudges.nudge)
+    return events
+
+
+def sendable() -> QuerySet[OutboxEvent]:
+    """Pending events whose time has come, whose bus is not paused, and before which none of their stream waits."""
+    now = timezone.now()
+    pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
+    paused = EventBus.objects.filter(paused_until__gt=now).values("arn")
+    earlier = Q(sequence__lt=OuterRef("sequence")) | Q(sequence=OuterRef("sequence"), place__lt=OuterRef("place"))
+    waiting_before = pending.filter(earlier, stream=OuterRef("stream"), next_attempt_at__gt=now)
+    return pending.filter(~Exists(waiting_before), next_attempt_at__lte=now).exclude(bus_arn__in=paused).order_by()
+
+
+def lanes_with_work() -> QuerySet[Lane]:
+    """The lanes in which something can be sent."""
+    return Lane.objects.filter(Exists(sendable().filter(lane=OuterRef("pk"))))
+
+
+def batch(lane_ids: Collection[int], *, at_most: int) -> list[OutboxEvent]:
+    """The next events of these lanes, each stream in order, the tenants taking turns."""
+    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[F("sequence"), F("place")])
+    return list(sendable().filter(lane__in=lane_ids).annotate(turn=turn).order_by("turn", "tenant_id")[:at_most])
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many events were accepted, will be tried again, are dead, or wait for a paused bus."""
+
+    delivered: int = 0
+    retried: int = 0
+    dead: int = 0
+    held: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.delivered + other.delivered,
+            self.retried + other.retried,
+            self.dead + other.dead,
+            self.held + other.held,
+        )
+
+
+def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]]) -> Tally:
+    """Write the answers down, but for lanes that were lost meanwhile: their new holder decides."""
+    with transaction.atomic():
+        held = lanes.lock_held(lease)
+        settled = [(event, answer) for event, answer in results if event.lane in held]
+        now = timezone.now()
+        for event, answer in settled:
+            _apply(event, answer, now)
+        OutboxEvent.objects.bulk_update(
+            [event for event, _ in settled],
+            [
+                "status",
+                "attempts",
+                "next_attempt_at",
+                "failing_since",
+                "error_code",
+                "error_message",
+                "eventbridge_id",
+                "delivered_at",
+            ],
+        )
+        _note_buses(settled, now)
+    states = [event.status for event, _ in settled]
+    held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in settled)
+    return Tally(
+        delivered=states.count(OutboxStatus.DELIVERED),
+        retried=states.count(OutboxStatus.PENDING) - held_back,
+        dead=states.count(OutboxStatus.DEAD),
+        held=held_back,
+    )
+
+
+def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
+    event.attempts += 1
+    event.error_code, event.error_message = answer.code[:100], answer.message
+    match answer.verdict:
+        case Verdict.ACCEPTED:
+            event.status, event.delivered_at, event.eventbridge_id = (
+                OutboxStatus.DELIVERED,
+                now,
+                answer.event_id,
+            )
+            event.failing_since = None
+        case Verdict.REFUSED:
+            event.status = OutboxStatus.DEAD
+        case Verdict.RETRY:
+            event.failing_since = event.failing_since or now
+            if now - event.failing_since >= RETRY_FOR:
+                event.status = OutboxStatus.DEAD
+            event.next_attempt_at = now + backoff.full_jitter(event.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
+        case Verdict.BUS_REFUSED:
+            pass  # it waits for its bus, however long that takes
+
+
+def _note_buses(results: Iterable[tuple[OutboxEvent, Answer]], now: datetime) -> None:
+    accepted = {event.bus_arn for event, answer in results if answer.verdict is Verdict.ACCEPTED}
+    refused = {event.bus_arn: answer for event, answer in results if answer.verdict is Verdict.BUS_REFUSED}
+    for arn, answer in sorted(refused.items(), key=lambda item: item[0]):
+        bus, _ = EventBus.objects.select_for_update().get_or_create(arn=arn)
+        if bus.paused_until is None or bus.paused_until <= now:
+            bus.refusals += 1
+            bus.paused_until = now + backoff.doubled(bus.refusals, base=_PAUSE_BASE, cap=_PAUSE_CAP)
+        bus.pause_reason = f"{answer.code}: {answer.message}"
+        bus.save()
+    EventBus.objects.filter(arn__in=accepted - refused.keys(), refusals__gt=0).update(
+        refusals=0, paused_until=None, pause_reason=""
+    )
+
+
+def distrusted_buses(arns: Collection[str]) -> set[str]:
+    """Those that refused us lately: they are tried with one event before they get more."""
+    return set(EventBus.objects.filter(arn__in=arns, refusals__gt=0).values_list("arn", flat=True))

@@ -1,0 +1,118 @@
+"""Output rules: which of them a write matches, in which order; and the cache that makes asking cheap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from django.db.models import F
+from django.db.models.signals import post_delete, post_save
+
+from eventing import rule_checks
+from eventing.models import AllowedBus, OutputRule
+from tenants.models import Tenant
+
+if TYPE_CHECKING:
+    from blockforger.backend.models import Schema
+
+_CACHED_TENANTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An output rule as it was read: it cannot change, so that it can be shared."""
+
+    pk: int
+    # None for a rule of the tenant.
+    schema_id: int | None
+    eventbridge_arn: str
+    source: str
+    detail_type: str
+    # Empty: all.
+    operations: tuple[str, ...]
+    schema_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: OutputRule) -> Rule:
+        return cls(
+            pk=row.pk,
+            schema_id=row.schema_id,
+            eventbridge_arn=row.eventbridge_arn,
+            source=row.source,
+            detail_type=row.detail_type,
+            operations=tuple(row.operations),
+            schema_names=tuple(rule_checks.schema_name_of(name) for name in row.schema_names),
+        )
+
+
+def matching(tenant: Tenant, schema: Schema, operation: str) -> list[Rule]:
+    """The rules that ask for an event of such a write, in the order in which their events go out.
+
+    The tenant's rules come first, by position, then the schema's own. Costs one query when the tenant's
+    configuration has changed since this process last asked, and none otherwise.
+    """
+    return [rule for rule in of_tenant(tenant) if mismatch(rule, schema, operation) is None]
+
+
+def of_tenant(tenant: Tenant) -> tuple[Rule, ...]:
+    """All rules of a tenant as of its `configuration_version`: its own, then its schemas', each in order."""
+    return _rules(tenant.pk, tenant.configuration_version)
+
+
+def mismatch(rule: Rule, schema: Schema, operation: str) -> str | None:
+    """Why the rule does not match such a write; None if it does."""
+    if rule.schema_id not in (None, schema.pk):
+        return "it is of another schema"
+    if rule.operations and operation not in rule.operations:
+        return f"it is for {', '.join(rule.operations)} only"
+    if rule.schema_names and schema.name not in rule.schema_names:
+        return f"it is for {', '.join(rule.schema_names)} only"
+    return None
+
+
+def detail_type_of(rule: Rule, schema_name: str, operation: str) -> str:
+    """The detail-type of the rule's event for such a write."""
+    return rule_checks.rendered(rule.detail_type, schema_name=schema_name, operation=operation)
+
+
+def problems_by_field(rule: OutputRule) -> dict[str, list[str]]:
+    """What is wrong with a rule, by field; empty if nothing is."""
+    patterns = AllowedBus.objects.filter(tenant_id=rule.tenant_id).values_list("arn_pattern", flat=True)
+    problems = rule_checks.problems_of(
+        {column: getattr(rule, column) for column in rule_checks.COLUMNS},
+        own_schema=rule.schema.name if rule.schema else None,
+        tenant_patterns=list(patterns),
+    )
+    if rule.schema and rule.schema.tenant_id != rule.tenant_id:
+        problems["schema"] = ["The schema is another tenant's. Choose one of the rule's own tenant."]
+    return problems
+
+
+def connect() -> None:
+    """Keep the cache current: a rule that is saved or deleted starts a new configuration of its tenant."""
+    for signal in (post_save, post_delete):
+        signal.connect(_note_change, sender=OutputRule, dispatch_uid="eventing.rules")
+
+
+def changed(tenant_id: int) -> None:
+    """Start a new configuration of the tenant. To be called after bulk changes, which send no signals."""
+    Tenant.objects.filter(pk=tenant_id).update(configuration_version=F("configuration_version") + 1)
+
+
+def clear_cache() -> None:
+    """Forget every rule. For tests, whose transactions do not commit."""
+    _rules.cache_clear()
+
+
+@lru_cache(maxsize=_CACHED_TENANTS)
+def _rules(tenant_id: int, _version: int) -> tuple[Rule, ...]:
+    # A version that is not yet, or no longer, the current one does no harm: rules and version change in one
+    # transaction, so what is read under a version is never older than it.
+    rows = OutputRule.objects.filter(tenant_id=tenant_id)
+    ordered = rows.order_by(F("schema_id").asc(nulls_first=True), "position", "id")
+    return tuple(Rule.of(row) for row in ordered)
+
+
+def _note_change(instance: OutputRule, **_: object) -> None:
+    changed(instance.tenant_id)

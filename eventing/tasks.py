@@ -1,0 +1,19 @@
+"""Celery's doors: each task calls one function."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from eventing import consuming, publishing
+
+
+@shared_task(name="eventing.tasks.publish_pending", ignore_result=True)
+def publish_pending() -> None:
+    """Publish what waits in the outbox; ends within Celery's time limits, the next sweep goes on."""
+    publishing.drain(seconds=20)
+
+
+@shared_task(name="eventing.tasks.consume_waiting", ignore_result=True)
+def consume_waiting() -> None:
+    """Carry out the events that wait in the input queue."""
+    consuming.drain(seconds=20)

@@ -1,0 +1,127 @@
+"""Importing tenants' files: a plan first, and then all of it or nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import F
+
+from blockforger.backend.models import Schema
+from eventing import rules, tenant_files
+from eventing.models import AllowedBus, OutputRule
+from eventing.tenant_plans import Stored, TenantPlan
+from tenants.models import Tenant, TokenAccount
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from django.db.models import QuerySet
+
+    from eventing.file_problems import Problem
+    from eventing.tenant_files import TenantDocument
+    from eventing.tenant_plans import RulesPlan, SchemaPlan
+
+
+class ImportRefused(Exception):
+    """The files have problems, and nothing was changed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+def plan(paths: Iterable[Path]) -> list[TenantPlan]:
+    """What an import of the paths would do, by tenant. Raises ImportRefused."""
+    return _plans(_documents(paths), Tenant.objects.all())
+
+
+def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
+    """Import the files, all of them or none. Returns what was done, by tenant. Raises ImportRefused."""
+    documents = _documents(paths)
+    with transaction.atomic(durable=True):
+        # Imports and the admin wait for each other here; writes of items, which refer to the tenant, do not.
+        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
+        for tenant_plan in plans:
+            if not tenant_plan.is_empty:
+                _apply(tenant_plan)
+    return plans
+
+
+def _documents(paths: Iterable[Path]) -> list[TenantDocument]:
+    folders, problems = tenant_files.find(paths)
+    patterns = defaultdict(list)
+    names = [folder.tenant for folder in folders]
+    for name, pattern in AllowedBus.objects.filter(tenant__name__in=names).values_list("tenant__name", "arn_pattern"):
+        patterns[name].append(pattern)
+    documents = [tenant_files.read(folder, tenant_patterns=patterns[folder.tenant]) for folder in folders]
+    problems += [problem for document in documents for problem in document.problems]
+    if problems:
+        raise ImportRefused(problems)
+    return documents
+
+
+def _plans(documents: Sequence[TenantDocument], tenants: QuerySet[Tenant]) -> list[TenantPlan]:
+    by_name = {tenant.name: tenant for tenant in tenants.filter(name__in=[document.name for document in documents])}
+    schemas: dict[int, dict[str, Schema]] = defaultdict(dict)
+    for schema in Schema.objects.filter(tenant__in=by_name.values()).order_by("name"):
+        schemas[schema.tenant_id][schema.name] = schema
+    rows: dict[int, dict[int | None, list[OutputRule]]] = defaultdict(lambda: defaultdict(list))
+    for row in OutputRule.objects.filter(tenant__in=by_name.values()).order_by("position", "id"):
+        rows[row.tenant_id][row.schema_id].append(row)
+    plans = []
+    for document in documents:
+        tenant = by_name.get(document.name)
+        stored = Stored(tenant, schemas[tenant.pk], rows[tenant.pk]) if tenant else None
+        plans.append(TenantPlan.of(document, stored))
+    return plans
+
+
+def _apply(tenant_plan: TenantPlan) -> None:
+    tenant = _apply_to_tenant(tenant_plan)
+    _apply_rules(tenant_plan.rules, tenant, schema=None)
+    for schema_plan in tenant_plan.schemas:
+        if not schema_plan.is_empty:
+            schema = _apply_to_schema(schema_plan, tenant)
+            _apply_rules(schema_plan.rules, tenant, schema=schema)
+    if tenant_plan.changes_rules:
+        rules.changed(tenant.pk)
+
+
+def _apply_to_tenant(tenant_plan: TenantPlan) -> Tenant:
+    wanted, stored = tenant_plan.wanted, tenant_plan.stored
+    tenant = stored.tenant if stored else Tenant(name=wanted.name)
+    if tenant_plan.changes_tenant:
+        tenant.accepts_events = wanted.accepts_events
+        tenant.extra_properties = wanted.extra_properties
+        # The fields alone: others of the row may have changed since it was read.
+        tenant.save(update_fields=["accepts_events", "extra_properties"] if stored else None)
+    if stored is None:
+        TokenAccount.objects.create(tenant=tenant)
+    return tenant
+
+
+def _apply_to_schema(schema_plan: SchemaPlan, tenant: Tenant) -> Schema:
+    wanted, schema = schema_plan.wanted, schema_plan.stored
+    if schema is None:
+        return Schema.objects.create(tenant=tenant, name=wanted.name, document=wanted.document, meta=wanted.meta)
+    if schema_plan.changes_schema:
+        schema.document, schema.meta = wanted.document, wanted.meta
+        schema.version = F("version") + 1
+        schema.save(update_fields=["document", "meta", "version", "updated_at"])
+    return schema
+
+
+def _apply_rules(rules_plan: RulesPlan, tenant: Tenant, *, schema: Schema | None) -> None:
+    if rules_plan.is_empty:
+        return
+    OutputRule.objects.filter(pk__in=[row.pk for _, row in rules_plan.removed]).delete()
+    moved = [(place, row) for place, row in rules_plan.kept if row.position != place]
+    for place, row in moved:
+        row.position = place
+    OutputRule.objects.bulk_update([row for _, row in moved], ["position"])
+    OutputRule.objects.bulk_create(
+        OutputRule(tenant=tenant, schema=schema, position=place, **document) for place, document in rules_plan.added
+    )

@@ -1,0 +1,201 @@
+"""The plan of an import: what differs between a tenant's files and what is stored. Nothing here reads or writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
+
+from eventing import rule_documents
+from eventing.tenant_files import INPUT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.models import Schema
+    from eventing.models import OutputRule
+    from eventing.rule_documents import RuleDocument
+    from eventing.tenant_files import SchemaDocument, TenantDocument
+    from tenants.models import Tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tenant as it is stored; `rules` are in order, by the schema that they belong to, None for the tenant's own."""
+
+    tenant: Tenant
+    schemas: Mapping[str, Schema]
+    rules: Mapping[int | None, Sequence[OutputRule]]
+
+
+@dataclass(frozen=True, slots=True)
+class RulesPlan:
+    """How a list of rules becomes what a file says. A rule that says the same at the same place stays as it is."""
+
+    kept: list[tuple[int, OutputRule]]
+    removed: list[tuple[int, OutputRule]]
+    added: list[tuple[int, RuleDocument]]
+
+    @classmethod
+    def of(cls, stored: Sequence[OutputRule], wanted: Sequence[RuleDocument]) -> RulesPlan:
+        """Both in order. A place is one in the list, whatever positions the stored rules have."""
+        pairs = zip(stored, wanted, strict=False)
+        same = {place for place, (row, document) in enumerate(pairs) if rule_documents.of_row(row) == document}
+        return cls(
+            kept=[(place, row) for place, row in enumerate(stored) if place in same],
+            removed=[(place, row) for place, row in enumerate(stored) if place not in same],
+            added=[(place, document) for place, document in enumerate(wanted) if place not in same],
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.removed and not self.added
+
+    def lines(self, owner: str = "") -> Iterator[str]:
+        for place, row in self.removed:
+            yield f"- {owner}rule {place + 1}: {rule_documents.described(rule_documents.of_row(row))}"
+        for place, document in self.added:
+            yield f"+ {owner}rule {place + 1}: {rule_documents.described(document)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaPlan:
+    """What becomes of a schema that has a file; `stored` is None for a new one."""
+
+    wanted: SchemaDocument
+    stored: Schema | None
+    rules: RulesPlan
+
+    @property
+    def changes_schema(self) -> bool:
+        """Whether document or meta say something else than before; how they are laid out does not count."""
+        return bool(self._changed_parts())
+
+    @property
+    def is_empty(self) -> bool:
+        return self.stored is not None and not self.changes_schema and self.rules.is_empty
+
+    def lines(self) -> Iterator[str]:
+        name = self.wanted.name
+        if self.stored is None:
+            yield f"+ schema {name}"
+        elif parts := self._changed_parts():
+            yield f"~ schema {name}: {' and '.join(parts)}; becomes version {self.stored.version + 1}"
+        yield from self.rules.lines(f"schema {name}, ")
+
+    def _changed_parts(self) -> list[str]:
+        if self.stored is None:
+            return []
+        parts = []
+        if _canonical(self.stored.document) != _canonical(self.wanted.document):
+            parts.append("document")
+        if not same_json(self.stored.meta, self.wanted.meta):
+            parts.append("meta")
+        return parts
+
+
+@dataclass(frozen=True, slots=True)
+class TenantPlan:
+    """What becomes of a tenant; `stored` is None for a new one."""
+
+    wanted: TenantDocument
+    stored: Stored | None
+    rules: RulesPlan
+    schemas: list[SchemaPlan]
+
+    @classmethod
+    def of(cls, wanted: TenantDocument, stored: Stored | None) -> TenantPlan:
+        schemas = []
+        for document in wanted.schemas:
+            schema = stored.schemas.get(document.name) if stored else None
+            rows = stored.rules.get(schema.pk, []) if stored and schema else []
+            schemas.append(SchemaPlan(document, schema, RulesPlan.of(rows, document.rules)))
+        rows = stored.rules.get(None, []) if stored else []
+        return cls(wanted, stored, RulesPlan.of(rows, wanted.rules), schemas)
+
+    @property
+    def changes_tenant(self) -> bool:
+        return any(self._tenant_lines())
+
+    @property
+    def changes_rules(self) -> bool:
+        return not all(plan.is_empty for plan in self._rules_plans())
+
+    @property
+    def is_empty(self) -> bool:
+        return self.stored is not None and not self._change_lines()
+
+    def lines(self) -> Iterator[str]:
+        """The plan, to be read by people."""
+        state = "new" if self.stored is None else "unchanged" if self.is_empty else "changed"
+        yield f"tenant {self.wanted.name}: {state}"
+        for line in [*self._change_lines(), *self._unchanged_lines(), *self._warning_lines()]:
+            yield f"  {line}"
+
+    def _change_lines(self) -> list[str]:
+        schema_lines = (line for schema in self.schemas for line in schema.lines())
+        return [*self._tenant_lines(), *self.rules.lines(), *schema_lines]
+
+    def _tenant_lines(self) -> Iterator[str]:
+        before = self.stored.tenant if self.stored else None
+        if before is None:
+            yield f"+ {INPUT}={_written(self.wanted.accepts_events)}"
+        elif before.accepts_events != self.wanted.accepts_events:
+            yield f"~ {INPUT}: {_written(before.accepts_events)} becomes {_written(self.wanted.accepts_events)}"
+        old, new = before.extra_properties if before else {}, self.wanted.extra_properties
+        yield from (f"- property {key}" for key in old if key not in new)
+        yield from (f"~ property {key}" for key in new if key in old and old[key] != new[key])
+        yield from (f"+ property {key}" for key in new if key not in old)
+
+    def _unchanged_lines(self) -> Iterator[str]:
+        rules = sum(len(plan.kept) for plan in self._rules_plans())
+        schemas = sum(schema.is_empty for schema in self.schemas)
+        if rules or schemas:
+            yield f"= unchanged: {_counted(rules, 'rule')}, {_counted(schemas, 'schema')}"
+        if self.stored and self.schemas:
+            with_files = {schema.wanted.name for schema in self.schemas}
+            alone = [name for name in self.stored.schemas if name not in with_files]
+            yield from (f"= schema {name}: has no file and is left alone" for name in alone)
+
+    def _warning_lines(self) -> Iterator[str]:
+        yield from (f"! {warning}" for warning in self.wanted.warnings)
+        known = {schema.name for schema in self.wanted.schemas} | set(self.stored.schemas if self.stored else ())
+        for place, rule in enumerate(self.wanted.rules):
+            for name in rule["schema_names"]:
+                if name not in known:
+                    yield f"! rule {place + 1}: the tenant has no schema '{name}'"
+        for schema in self.wanted.schemas:
+            for place, rule in enumerate(schema.rules):
+                if rule["schema_names"] and schema.name not in rule["schema_names"]:
+                    yield f"! schema {schema.name}, rule {place + 1}: matches nothing, for it names other schemas only"
+
+    def _rules_plans(self) -> list[RulesPlan]:
+        return [self.rules, *(schema.rules for schema in self.schemas)]
+
+
+def same_json(one: JsonValue, other: JsonValue) -> bool:
+    """Whether two values are equal as JSON. Python takes true for 1; and jsonb gives 100 back for 1e2."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    if _is_number(one) and _is_number(other):
+        return float(one) == float(other) if isinstance(one, float) or isinstance(other, float) else one == other
+    return type(one) is type(other) and one == other
+
+
+def _is_number(value: JsonValue) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _canonical(document: str) -> str:
+    return json.dumps(json.loads(document))
+
+
+def _written(flag: bool) -> str:  # noqa: FBT001
+    return "true" if flag else "false"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

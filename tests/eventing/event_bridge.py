@@ -1,0 +1,97 @@
+"""An EventBridge that answers PutEvents as a test wants: over HTTP, so that boto3 is the real one."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from eventing import aws
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Entry = dict[str, Any]
+# From the entries of a call to its status and body.
+Answering = "Callable[[list[Entry]], tuple[int, dict[str, Any]]]"
+
+
+def accepted(entries: list[Entry]) -> tuple[int, dict[str, Any]]:
+    return each(entries, lambda entry: None)
+
+
+def each(entries: list[Entry], error_of: Callable[[Entry], str | None]) -> tuple[int, dict[str, Any]]:
+    """A 200 in which the entries for which `error_of` gives a code have failed."""
+    answers = [
+        {"ErrorCode": code, "ErrorMessage": f"{code} happened"}
+        if (code := error_of(entry))
+        else {"EventId": str(uuid.uuid4())}
+        for entry in entries
+    ]
+    return 200, {"FailedEntryCount": sum("ErrorCode" in answer for answer in answers), "Entries": answers}
+
+
+def failed(status: int, code: str) -> tuple[int, dict[str, Any]]:
+    return status, {"__type": code, "message": f"{code} happened"}
+
+
+class EventBridge:
+    """The server: what it was sent, call by call, and how it answers."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Entry]] = []
+        self.answering: Callable[[list[Entry]], tuple[int, dict[str, Any]]] = accepted
+        self._lock = threading.Lock()
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                entries = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Entries"]
+                with owner._lock:
+                    owner.calls.append(entries)
+                status, body = owner.answering(entries)
+                text = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/x-amz-json-1.1")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All entries, in the order in which they came."""
+        return [entry for call in self.calls for entry in call]
+
+
+@pytest.fixture
+def event_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventBridge]:
+    """An EventBridge that accepts everything until it is told otherwise; all clients of boto3 use it."""
+    bridge = EventBridge()
+    for name, value in {
+        "AWS_ENDPOINT_URL": bridge.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }.items():
+        monkeypatch.setenv(name, value)
+    aws.reset()
+    yield bridge
+    bridge.server.shutdown()
+    bridge.server.server_close()
+    aws.reset()

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+from blockforger.backend.models import Item, OperationRecord
+from eventing import aws as aws_clients
+from eventing import consuming, rules
+from eventing.consuming import Disposition
+from eventing.models import OutboxEvent
+from tenants.models import LedgerEntry, TokenAccount
+from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
+from tests.eventing.doors import Ask, envelope, state
+
+# Real transactions: the consumer drops connections that it finds in an unknown state.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
+
+
+@pytest.fixture
+def key() -> str:
+    tenant = a_tenant()
+    a_schema(tenant)
+    a_rule(tenant)
+    return a_key(tenant)
+
+
+@pytest.fixture
+def queue(stack: dict[str, str]) -> str:
+    return aws_clients.input_queue_url()
+
+
+def put_on_queue(queue: str, body: object) -> None:
+    text = body if isinstance(body, str) else json.dumps(body)
+    aws_clients.sqs_client().send_message(QueueUrl=queue, MessageBody=text)
+
+
+def waiting(queue: str) -> tuple[int, int]:
+    """Messages that can be received, and that are hidden."""
+    attributes = aws_clients.sqs_client().get_queue_attributes(
+        QueueUrl=queue,
+        AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+    )["Attributes"]
+    return (
+        int(attributes["ApproximateNumberOfMessages"]),
+        int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+    )
+
+
+def test_an_event_on_the_bus_becomes_an_item_a_bill_and_an_output_event(key: str, queue: str) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key)
+    event = envelope(ask)
+    response = aws_clients.events_client("us-east-1").put_events(
+        Entries=[
+            {
+                "Source": event["source"],
+                "DetailType": event["detail-type"],
+                "EventBusName": "default",
+                "Detail": json.dumps(event["detail"]),
+            }
+        ]
+    )
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 1}
+    assert Item.objects.get().payload == FLUFFY
+    assert TokenAccount.objects.get().balance == 990
+    assert OutboxEvent.objects.get().detail_type == "petstore.POST"
+    record = OperationRecord.objects.get()
+    assert record.idempotency_key == response["Entries"][0]["EventId"]
+    assert (record.status, record.tokens, record.item_key) == (201, 10, "123")
+    assert waiting(queue) == (0, 0)
+
+
+def test_an_event_that_arrives_twice_is_carried_out_and_billed_once(key: str, queue: str) -> None:
+    event = envelope(Ask("POST", FLUFFY, api_key=key))
+    for _ in range(2):
+        put_on_queue(queue, event)
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 1, Disposition.REPEATED: 1}
+    put_on_queue(queue, event)
+    assert consuming.drain() == {Disposition.REPEATED: 1}
+    assert Item.objects.count() == 1
+    assert TokenAccount.objects.get().balance == 990
+    assert LedgerEntry.objects.filter(amount=-10).count() == 1
+    assert OutboxEvent.objects.count() == 1
+    assert waiting(queue) == (0, 0)
+
+
+def test_a_refused_event_is_refused_again_even_when_it_would_pass_by_now(key: str, queue: str) -> None:
+    event = envelope(Ask("PUT", FLUFFY, api_key=key))
+    put_on_queue(queue, event)
+    assert consuming.drain() == {Disposition.REFUSED: 1}
+    put_on_queue(queue, envelope(Ask("POST", FLUFFY, api_key=key)))
+    put_on_queue(queue, event)
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 1, Disposition.REPEATED: 1}
+    assert OperationRecord.objects.get(idempotency_key=event["id"]).status == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "not JSON",
+        "[1]",
+        '{"detail": {}}',
+        '{"id": "", "detail": {}}',
+        '{"id": 7, "detail": {}}',
+        '{"id": "with space", "detail": {}}',
+        # deeper than Python's own parser goes
+        "[" * 100_000,
+    ],
+)
+def test_a_message_without_an_envelope_goes_to_the_dead_letter_queue(
+    stack: dict[str, str], queue: str, body: str
+) -> None:
+    put_on_queue(queue, body)
+    assert consuming.drain()[Disposition.UNREADABLE] == 5
+    assert waiting(queue) == (0, 0)
+    dead_letters = aws_clients.sqs_client().get_queue_url(QueueName="blockforger-input-dead-letter-local")["QueueUrl"]
+    assert waiting(dead_letters) == (1, 0)
+    assert not OperationRecord.objects.exists()
+
+
+def test_a_fault_leaves_the_message_with_a_delay_and_nothing_changed(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rules, "matching", fault)
+    before = state()
+    put_on_queue(queue, envelope(Ask("POST", FLUFFY, api_key=key)))
+    assert consuming.drain() == {Disposition.FAILED: 1}
+    assert waiting(queue) == (0, 1)
+    assert state() == before
+    assert not OperationRecord.objects.exists()
+    assert key not in caplog.text
+
+
+def test_while_the_database_is_away_messages_are_handed_back(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: object) -> None:
+        raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(consuming, "execute", away)
+    monkeypatch.setattr(consuming, "database_answers", lambda: False)
+    for number in range(3):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    with pytest.raises(consuming.DatabaseAway):
+        consuming.drain()
+    assert waiting(queue) == (3, 0)
+
+
+def test_a_consumer_that_is_stopped_finishes_the_batch_in_hand(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_hand, go_on = threading.Event(), threading.Event()
+
+    def slow(body: str) -> Disposition:
+        in_hand.set()
+        go_on.wait(10)
+        return Disposition.CARRIED_OUT
+
+    monkeypatch.setattr(consuming, "handle", slow)
+    put_on_queue(queue, envelope(Ask("POST", FLUFFY, api_key=key)))
+    consumer = consuming.Consumer()
+    thread = threading.Thread(target=consumer.run, daemon=True)
+    thread.start()
+    assert in_hand.wait(10)
+    assert not consumer.stop(timeout=0.1)
+    go_on.set()
+    assert consumer.stop(timeout=10)
+    thread.join(10)
+    assert waiting(queue) == (0, 0)
+
+
+def test_consume_events_once_drains_and_prints_a_summary(
+    key: str, queue: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(12):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    put_on_queue(queue, envelope(Ask("DELETE", {"id": "none"}, api_key=key)))
+    call_command("consume_events", "--once")
+    assert capsys.readouterr().out == "carried out 12, refused 1, repeated 0, unreadable 0, failed 0\n"
+
+
+def test_consume_events_names_the_remedy_for_a_missing_queue(aws: str, settings: Any) -> None:
+    settings.BLOCKFORGER_INPUT_QUEUE_NAME = "blockforger-input-nowhere"
+    with pytest.raises(CommandError, match="There is no SQS queue 'blockforger-input-nowhere'.*deploy_stack"):
+        call_command("consume_events", "--once")
