@@ -62,4 +62,4 @@ def check_buses_are_limited(**_: object) -> Iterable[checks.CheckMessage]:
 def _can_match(pattern: str) -> bool:
     if not any(wildcard in pattern for wildcard in "*?["):
         return rule_checks.problem_of_bus_arn(pattern) is None
-    return pattern.startswith(("arn:", "*"))
+    return pattern.startswith(("arn:", "*", "?", "["))

@@ -40,7 +40,9 @@ def parse(text: str) -> JsonValue:
         if isinstance(error.__cause__, json.JSONDecodeError):
             message = f"This is not JSON: {error.__cause__.msg}."
             raise JsonError(message, Place(error.__cause__.pos, "")) from error
-        raise JsonError(error.message, place_of(error.pointer, places(text))) from error
+        # Without a pointer, the text may be nested too deeply to look for places.
+        known = places(text) if error.pointer else {"": Place(len(text) - len(text.lstrip()), "$")}
+        raise JsonError(error.message, place_of(error.pointer, known)) from error
 
 
 def places(text: str) -> dict[str, Place]:

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 _MIN_INTERVAL_SECONDS = 0.02
 _CONNECT_SECONDS = 0.2
+# For brokers over a socket; kombu's other transports ignore what they do not know.
+_ONE_TRY = {"socket_timeout": 1.0, "socket_connect_timeout": _CONNECT_SECONDS, "max_retries": 0}
 _QUIET_AFTER_FAILURE_SECONDS = 5.0
 _TASK = "eventing.tasks.publish_pending"
 
@@ -53,7 +55,7 @@ def nudge() -> None:
 def send() -> bool:
     """Send one nudge to the broker, without a second try. Returns whether the broker took it."""
     try:
-        with current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS) as connection:
+        with current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=_ONE_TRY) as connection:
             current_app.send_task(_TASK, connection=connection, retry=False, expires=10)
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no nudge, the sweep will publish: %s", error)

@@ -83,7 +83,7 @@ def _apply(tenant_plan: TenantPlan) -> None:
     tenant = _apply_to_tenant(tenant_plan)
     _apply_rules(tenant_plan.rules, tenant, schema=None)
     for schema_plan in tenant_plan.schemas:
-        if not schema_plan.is_empty:
+        if schema_plan.lines:
             schema = _apply_to_schema(schema_plan, tenant)
             _apply_rules(schema_plan.rules, tenant, schema=schema)
     if tenant_plan.changes_rules:
@@ -107,7 +107,7 @@ def _apply_to_schema(schema_plan: SchemaPlan, tenant: Tenant) -> Schema:
     wanted, schema = schema_plan.wanted, schema_plan.stored
     if schema is None:
         return Schema.objects.create(tenant=tenant, name=wanted.name, document=wanted.document, meta=wanted.meta)
-    if schema_plan.changes_schema:
+    if schema_plan.changed_parts:
         schema.document, schema.meta = wanted.document, wanted.meta
         schema.version = F("version") + 1
         schema.save(update_fields=["document", "meta", "version", "updated_at"])

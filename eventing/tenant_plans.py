@@ -65,44 +65,41 @@ class SchemaPlan:
 
     wanted: SchemaDocument
     stored: Schema | None
+    # Of document and meta, those that say something else than before; how they are laid out does not count.
+    changed_parts: list[str]
     rules: RulesPlan
+    lines: list[str]
 
-    @property
-    def changes_schema(self) -> bool:
-        """Whether document or meta say something else than before; how they are laid out does not count."""
-        return bool(self._changed_parts())
-
-    @property
-    def is_empty(self) -> bool:
-        return self.stored is not None and not self.changes_schema and self.rules.is_empty
-
-    def lines(self) -> Iterator[str]:
-        name = self.wanted.name
-        if self.stored is None:
-            yield f"+ schema {name}"
-        elif parts := self._changed_parts():
-            yield f"~ schema {name}: {' and '.join(parts)}; becomes version {self.stored.version + 1}"
-        yield from self.rules.lines(f"schema {name}, ")
-
-    def _changed_parts(self) -> list[str]:
-        if self.stored is None:
-            return []
-        parts = []
-        if _canonical(self.stored.document) != _canonical(self.wanted.document):
-            parts.append("document")
-        if not same_json(self.stored.meta, self.wanted.meta):
-            parts.append("meta")
-        return parts
+    @classmethod
+    def of(cls, wanted: SchemaDocument, stored: Schema | None, rows: Sequence[OutputRule]) -> SchemaPlan:
+        changed_parts = []
+        lines = []
+        if stored is None:
+            lines.append(f"+ schema {wanted.name}")
+        else:
+            if _canonical(stored.document) != _canonical(wanted.document):
+                changed_parts.append("document")
+            if not same_json(stored.meta, wanted.meta):
+                changed_parts.append("meta")
+            if changed_parts:
+                parts = " and ".join(changed_parts)
+                lines.append(f"~ schema {wanted.name}: {parts}; becomes version {stored.version + 1}")
+        rules = RulesPlan.of(rows, wanted.rules)
+        lines += rules.lines(f"schema {wanted.name}, ")
+        return cls(wanted, stored, changed_parts, rules, lines)
 
 
 @dataclass(frozen=True, slots=True)
 class TenantPlan:
-    """What becomes of a tenant; `stored` is None for a new one."""
+    """What becomes of a tenant; `stored` is None for a new one. Made once: it does not change while it is applied."""
 
     wanted: TenantDocument
     stored: Stored | None
+    changes_tenant: bool
     rules: RulesPlan
     schemas: list[SchemaPlan]
+    # A line for each change; none if there is nothing to do.
+    changes: list[str]
 
     @classmethod
     def of(cls, wanted: TenantDocument, stored: Stored | None) -> TenantPlan:
@@ -110,47 +107,30 @@ class TenantPlan:
         for document in wanted.schemas:
             schema = stored.schemas.get(document.name) if stored else None
             rows = stored.rules.get(schema.pk, []) if stored and schema else []
-            schemas.append(SchemaPlan(document, schema, RulesPlan.of(rows, document.rules)))
-        rows = stored.rules.get(None, []) if stored else []
-        return cls(wanted, stored, RulesPlan.of(rows, wanted.rules), schemas)
+            schemas.append(SchemaPlan.of(document, schema, rows))
+        rules = RulesPlan.of(stored.rules.get(None, []) if stored else [], wanted.rules)
+        tenant_lines = [*_tenant_lines(wanted, stored.tenant if stored else None)]
+        changes = [*tenant_lines, *rules.lines(), *(line for schema in schemas for line in schema.lines)]
+        return cls(wanted, stored, bool(tenant_lines), rules, schemas, changes)
 
     @property
-    def changes_tenant(self) -> bool:
-        return any(self._tenant_lines())
+    def is_empty(self) -> bool:
+        return not self.changes
 
     @property
     def changes_rules(self) -> bool:
         return not all(plan.is_empty for plan in self._rules_plans())
 
-    @property
-    def is_empty(self) -> bool:
-        return self.stored is not None and not self._change_lines()
-
     def lines(self) -> Iterator[str]:
         """The plan, to be read by people."""
         state = "new" if self.stored is None else "unchanged" if self.is_empty else "changed"
         yield f"tenant {self.wanted.name}: {state}"
-        for line in [*self._change_lines(), *self._unchanged_lines(), *self._warning_lines()]:
+        for line in [*self.changes, *self._unchanged_lines(), *self._warning_lines()]:
             yield f"  {line}"
-
-    def _change_lines(self) -> list[str]:
-        schema_lines = (line for schema in self.schemas for line in schema.lines())
-        return [*self._tenant_lines(), *self.rules.lines(), *schema_lines]
-
-    def _tenant_lines(self) -> Iterator[str]:
-        before = self.stored.tenant if self.stored else None
-        if before is None:
-            yield f"+ {INPUT}={_written(self.wanted.accepts_events)}"
-        elif before.accepts_events != self.wanted.accepts_events:
-            yield f"~ {INPUT}: {_written(before.accepts_events)} becomes {_written(self.wanted.accepts_events)}"
-        old, new = before.extra_properties if before else {}, self.wanted.extra_properties
-        yield from (f"- property {key}" for key in old if key not in new)
-        yield from (f"~ property {key}" for key in new if key in old and old[key] != new[key])
-        yield from (f"+ property {key}" for key in new if key not in old)
 
     def _unchanged_lines(self) -> Iterator[str]:
         rules = sum(len(plan.kept) for plan in self._rules_plans())
-        schemas = sum(schema.is_empty for schema in self.schemas)
+        schemas = sum(not schema.lines for schema in self.schemas)
         if rules or schemas:
             yield f"= unchanged: {_counted(rules, 'rule')}, {_counted(schemas, 'schema')}"
         if self.stored and self.schemas:
@@ -172,6 +152,17 @@ class TenantPlan:
 
     def _rules_plans(self) -> list[RulesPlan]:
         return [self.rules, *(schema.rules for schema in self.schemas)]
+
+
+def _tenant_lines(wanted: TenantDocument, stored: Tenant | None) -> Iterator[str]:
+    if stored is None:
+        yield f"+ {INPUT}={_written(wanted.accepts_events)}"
+    elif stored.accepts_events != wanted.accepts_events:
+        yield f"~ {INPUT}: {_written(stored.accepts_events)} becomes {_written(wanted.accepts_events)}"
+    old, new = stored.extra_properties if stored else {}, wanted.extra_properties
+    yield from (f"- property {key}" for key in sorted(old) if key not in new)
+    yield from (f"~ property {key}" for key in new if key in old and old[key] != new[key])
+    yield from (f"+ property {key}" for key in new if key not in old)
 
 
 def same_json(one: JsonValue, other: JsonValue) -> bool:

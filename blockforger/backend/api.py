@@ -17,7 +17,7 @@ from rest_framework.viewsets import ViewSet
 
 from blockforger.backend import items, json_values
 from blockforger.backend.errors import Malformed, PayloadTooLarge
-from blockforger.backend.models import Origin
+from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
 from tenants.errors import Refusal
@@ -41,7 +41,7 @@ class PayloadParser(BaseParser):
 
     media_type = "application/json"
 
-    def parse(
+    def parse(  # type: ignore[override] # the stubs know no body but an object
         self,
         stream: IO[Any],
         media_type: str | None = None,  # noqa: ARG002 - DRF's signature
@@ -74,26 +74,27 @@ class ItemViewSet(ViewSet):
             page = items.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
         except Refusal as refusal:
             defect = refusal
-        return self._answer(request, tenant, schema, page=page, defect=defect)
+        return self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
 
     def create(self, request: Request, tenant: str, schema: str) -> Response:
-        return self._answer(request, tenant, schema)
+        return self._answer(request, Method.POST, tenant, schema)
 
     def retrieve(self, request: Request, tenant: str, schema: str, key: str) -> Response:
-        return self._answer(request, tenant, schema, key=key)
+        return self._answer(request, Method.GET, tenant, schema, key=key)
 
     def update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
-        return self._answer(request, tenant, schema, key=key)
+        return self._answer(request, Method.PUT, tenant, schema, key=key)
 
     def partial_update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
-        return self._answer(request, tenant, schema, key=key)
+        return self._answer(request, Method.PATCH, tenant, schema, key=key)
 
     def destroy(self, request: Request, tenant: str, schema: str, key: str) -> Response:
-        return self._answer(request, tenant, schema, key=key)
+        return self._answer(request, Method.DELETE, tenant, schema, key=key)
 
     def _answer(
         self,
         request: Request,
+        method: Method,
         tenant: str,
         schema: str,
         *,
@@ -102,7 +103,7 @@ class ItemViewSet(ViewSet):
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
-        if request.method in {"POST", "PUT", "PATCH"}:
+        if method in {Method.POST, Method.PUT, Method.PATCH}:
             try:
                 payload = request.data if request.stream is not None else None
             except Refusal as refusal:
@@ -110,7 +111,7 @@ class ItemViewSet(ViewSet):
         outcome = execute(
             Operation(
                 origin=Origin.API,
-                method=request.method or "",
+                method=method,
                 tenant=tenant,
                 schema=schema,
                 api_key=_api_key(request),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uuid_utils.compat as uuid
 from django.db import OperationalError, transaction
@@ -129,8 +129,12 @@ def _carry_out(operation: Operation, admission: Admitted) -> Outcome:
 
 
 def _announce(written: ItemWritten) -> list[Model]:
-    answers: list[tuple[object, list[Model]]] = item_written.send(sender=ItemWritten, written=written)
-    return [row for _, rows in answers for row in rows]
+    return [row for _, rows in item_written.send(sender=ItemWritten, written=written) for row in _rows(rows)]
+
+
+def _rows(answer: object) -> list[Model]:
+    """A receiver's answer, which Django's types take for a text."""
+    return cast("list[Model]", answer)
 
 
 def _insert(rows: list[Model]) -> None:

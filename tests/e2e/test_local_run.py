@@ -31,7 +31,8 @@ def eventually(get: Callable[[], Any]) -> Any:
 
 
 def client(run: LocalRun, service: str) -> Any:
-    return boto3.session.Session().client(
+    connect: Any = boto3.session.Session().client
+    return connect(
         service,
         endpoint_url=f"http://127.0.0.1:{run.aws_port}",
         region_name="us-east-1",
@@ -84,7 +85,7 @@ def test_it_is_ready_when_it_says_so(local_run: LocalRun) -> None:
 
 
 def test_the_commands_that_it_prints_do_what_they_say(local_run: LocalRun) -> None:
-    commands = {
+    commands: dict[str, Callable[[str], bool]] = {
         "post": lambda line: line.startswith("curl") and "petstore_demo/petstore" in line,
         "tail": lambda line: "tail_events" in line,
         "put": lambda line: "put_events" in line,

@@ -124,7 +124,10 @@ def test_a_text_that_begins_with_a_bracket_can_be_escaped() -> None:
         (
             'x=[\n  {"a": 1,}\n]\ny=1\ny=2',
             [
-                "tenant.properties:2:11: The value of 'x' is not JSON: Expecting property name enclosed in double quotes.",
+                (
+                    "tenant.properties:2:11: The value of 'x' is not JSON: Expecting property name enclosed in "
+                    "double quotes."
+                ),
                 "tenant.properties:5:1: The key 'y' is set on line 4 already. Remove one of the two.",
             ],
         ),

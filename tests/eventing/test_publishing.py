@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
-from eventing import aws, backoff, lanes, outbox, publishing
+from eventing import aws, lanes, outbox, publishing
 from eventing.answers import Answer, Verdict
 from eventing.models import EventBus, Lane, OutboxEvent, OutboxStatus, OutputRule
 from eventing.outbox import Tally
@@ -34,7 +34,7 @@ OTHER_BUS = "arn:aws:events:eu-west-1:210987654321:event-bus/audit"
 
 @pytest.fixture(autouse=True)
 def _delays_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backoff.random, "random", lambda: 0.9)
+    monkeypatch.setattr("eventing.backoff.random.random", lambda: 0.9)
 
 
 @pytest.fixture
@@ -308,7 +308,12 @@ def test_the_region_of_the_bus_decides_which_client_sends(
     a_rule(tenant, eventbridge_arn=OTHER_BUS)
     regions = []
     events_client = aws.events_client
-    monkeypatch.setattr(aws, "events_client", lambda region: (regions.append(region), events_client(region))[1])
+
+    def noting(region: str) -> object:
+        regions.append(region)
+        return events_client(region)
+
+    monkeypatch.setattr(aws, "events_client", noting)
     write("POST", "1")
     publishing.drain()
     assert regions == ["eu-west-1"]

@@ -63,13 +63,15 @@ def _schema(tenant_name: str, name: str) -> Schema:
 
 
 def _payload(text: str) -> JsonObject:
+    source: bytes | str = text
+    if text.startswith("file://"):
+        path = Path(text.removeprefix("file://")).expanduser()
+        try:
+            source = path.read_bytes()
+        except OSError as error:
+            raise CommandError(f"{path} cannot be read: {error.strerror}.") from error
     try:
-        source: bytes | str = text
-        if text.startswith("file://"):
-            source = Path(text.removeprefix("file://")).expanduser().read_bytes()
         value = json_values.parse(source)
-    except OSError as error:
-        raise CommandError(f"The payload cannot be read: {error}.") from error
     except NotPortable as error:
         raise CommandError(f"The payload cannot be used. {error.message}") from error
     if not isinstance(value, dict):

@@ -43,6 +43,6 @@ class Command(BaseCommand):
         try:
             paths = tenant_export.write(row, to)
         except OSError as error:
-            raise CommandError(f"The files cannot be written: {error}.") from error
+            raise CommandError(f"{error.filename} cannot be written: {error.strerror}.") from error
         for path in paths:
             self.stdout.write(str(path))

@@ -1,0 +1,192 @@
+"""The admin of schemas, and views of their items and of the operations on them."""
+
+# Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
+# mypy: disable-error-code="type-arg"
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextareaWidget
+from django.core.exceptions import ValidationError
+from django.db.models import F
+from django.urls import reverse
+from django.utils.html import format_html
+
+from blockforger.backend import json_schemas, json_values
+from blockforger.backend.json_values import NotPortable
+from blockforger.backend.models import Item, OperationRecord, Schema
+from tenants.admin import BigTable, Editable, TenantAdmin, TenantFilter, pretty_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+    from django.utils.safestring import SafeString
+
+    from blockforger.backend.json_values import JsonObject
+
+PROTECTED_ITEMS_SHOWN = 10
+
+
+class DocumentField(forms.CharField):
+    """A text of several lines. Browsers send CRLF for every line end: alone, that is no change."""
+
+    def to_python(self, value: Any) -> str:
+        return (super().to_python(value) or "").replace("\r\n", "\n")
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed((initial or "").replace("\r\n", "\n"), data)
+
+
+class SchemaForm(forms.ModelForm):
+    document = DocumentField(
+        strip=False,
+        widget=AdminTextareaWidget(attrs={"rows": 30, "spellcheck": "false", "style": "font-family: monospace"}),
+        help_text="A JSON Schema (draft 2020-12), without the member 'meta'.",
+    )
+
+    def clean_document(self) -> str:
+        text: str = self.cleaned_data["document"]
+        try:
+            value = json_values.parse(text)
+        except NotPortable as error:
+            raise ValidationError(_sentence(error.pointer, error.message)) from error
+        if not isinstance(value, dict):
+            raise ValidationError("Write a JSON Schema that is an object.")
+        if "meta" in value:
+            raise ValidationError("Move the content of the member 'meta' to the field below, and leave it out here.")
+        return text
+
+    def clean_meta(self) -> JsonObject:
+        meta = {} if self.cleaned_data["meta"] is None else self.cleaned_data["meta"]
+        if not isinstance(meta, dict):
+            raise ValidationError('Write an object, such as {"key": "id"}.')
+        try:
+            json_values.check_portable(meta)
+        except NotPortable as error:
+            raise ValidationError(_sentence(error.pointer, error.message)) from error
+        key_field = meta.get("key", "id")
+        if not isinstance(key_field, str) or not key_field:
+            raise ValidationError(_sentence("/key", "Write the name of the member that holds an item's key."))
+        return meta
+
+    def clean(self) -> None:
+        super().clean()
+        if "document" in self.cleaned_data and "meta" in self.cleaned_data:
+            schema = Schema(document=self.cleaned_data["document"], meta=self.cleaned_data["meta"])
+            for problem in json_schemas.problems(schema.parsed_document(), schema.key_field):
+                self.add_error("document", _sentence(problem.pointer, problem.message))
+
+
+@admin.register(Schema)
+class SchemaAdmin(Editable):
+    form = SchemaForm
+    list_display = ["name", "tenant", "version", "key_field", "updated_at"]
+    list_filter = [TenantFilter]
+    list_select_related = ["tenant"]
+    search_fields = ["name", "tenant__name"]
+    autocomplete_fields = ["tenant"]
+    add_fields = ("tenant", "name", "document", "meta")
+    # The name is part of URLs, of published events and of their order.
+    readonly_fields = ("tenant", "name", "version", "items", "created_at", "updated_at")
+    fields = ("tenant", "name", "document", "meta", "version", "items", "created_at", "updated_at")
+
+    def save_model(self, request: HttpRequest, obj: Schema, form: SchemaForm, change: Any) -> None:
+        if not change:
+            obj.save()
+        elif form.changed_data:
+            obj.version = F("version") + 1
+            obj.save(update_fields=[*form.changed_data, "version", "updated_at"])
+
+    def get_deleted_objects(
+        self, objs: Sequence[Schema] | QuerySet[Schema], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Stops at items: a schema that has any stays, and there may be too many to be listed."""
+        items = Item.objects.filter(schema__in=objs).defer("payload").order_by("pk")[:PROTECTED_ITEMS_SHOWN]
+        if items:
+            return [], {}, set(), [f"Item: {item}" for item in items]
+        return super().get_deleted_objects(objs, request)
+
+    @admin.display(description="items")
+    def items(self, schema: Schema) -> SafeString:
+        url = reverse("admin:backend_item_changelist")
+        return format_html('<a href="{}?schema__exact={}">Items of this schema</a>', url, schema.pk)
+
+
+class ItemFilter(TenantFilter):
+    column = "schema__tenant"
+
+
+@admin.register(Item)
+class ItemAdmin(BigTable):
+    list_display = ["key", "schema", "tenant", "version", "updated_at"]
+    list_filter = [ItemFilter]
+    list_select_related = ["schema__tenant"]
+    ordering = ["schema_id", "key"]
+    search_fields = ["key"]
+    search_help_text = "A whole key."
+    fields = ("tenant", "schema", "key", "payload_shown", "version", "created_at", "updated_at")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
+        return super().get_queryset(request).defer("payload", "schema__document")
+
+    @admin.display(description="tenant")
+    def tenant(self, item: Item) -> str:
+        return item.schema.tenant.name
+
+    @admin.display(description="payload")
+    def payload_shown(self, item: Item) -> SafeString:
+        return pretty_json(json.dumps(item.payload))
+
+
+class OutcomeFilter(admin.SimpleListFilter):
+    title = parameter_name = "outcome"
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
+        return [("done", "Carried out"), ("refused", "Refused")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "done":
+                return queryset.filter(status__lt=400)
+            case "refused":
+                return queryset.filter(status__gte=400)
+            case _:
+                return queryset
+
+
+@admin.register(OperationRecord)
+class OperationRecordAdmin(BigTable):
+    list_display = ["received_at", "origin", "tenant", "method", "schema_name", "item_key", "status", "tokens"]
+    list_filter = [TenantFilter, "origin", OutcomeFilter]
+    list_select_related = ["tenant"]
+    search_fields = ["idempotency_key", "operation", "item_key"]
+    search_help_text = "A whole idempotency key (of an event: its id), id of an operation, or item key."
+    fields = (
+        *("received_at", "origin", "idempotency_key", "tenant", "operation", "method", "schema_name", "item_key"),
+        *("status", "problem_shown", "tokens", "payload_shown", "request_hash"),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRecord]:
+        return super().get_queryset(request).defer("payload", "problem")
+
+    @admin.display(description="problem")
+    def problem_shown(self, record: OperationRecord) -> SafeString | None:
+        return pretty_json(json.dumps(record.problem)) if record.problem else None
+
+    @admin.display(description="payload")
+    def payload_shown(self, record: OperationRecord) -> SafeString:
+        return pretty_json(record.payload)
+
+
+TenantAdmin.linked += [Schema, Item, OperationRecord]
+
+
+def _sentence(pointer: str, message: str) -> str:
+    return f"{pointer}: {message}" if pointer else message

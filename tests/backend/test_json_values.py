@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blockforger.backend import json_values
+from blockforger.backend.merge_patch import merged
+
+PORTABLE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), children)
+    ),
+    max_leaves=20,
+)
+
+
+@given(PORTABLE)
+def test_what_is_portable_comes_out_as_it_went_in(value: Any) -> None:
+    assert json_values.parse(json_values.compact(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ('{"a": [1, {"b/c": "\\u0000"}]}', "/a/1/b~1c"),
+        ('{"a~": 9223372036854775808}', "/a~0"),
+        ('{"a": -9223372036854775809}', "/a"),
+        ('{"\\u0000": 1}', ""),
+        ("[1e400]", "/0"),
+    ],
+)
+def test_the_place_of_what_is_not_portable_is_told(text: str, pointer: str) -> None:
+    with pytest.raises(json_values.NotPortable) as refusal:
+        json_values.parse(text)
+    assert refusal.value.pointer == pointer
+
+
+def test_the_limits_themselves_are_portable() -> None:
+    assert json_values.parse("[9223372036854775807, -9223372036854775808, 1.7976931348623157e308]") == [
+        2**63 - 1,
+        -(2**63),
+        1.7976931348623157e308,
+    ]
+    deepest = "[" * json_values.MAX_DEPTH + "]" * json_values.MAX_DEPTH
+    assert json.dumps(json_values.parse(deepest)) == deepest
+
+
+@pytest.mark.parametrize(
+    ("target", "patch", "result"),
+    # RFC 7396, appendix A, the cases of an object as patch
+    [
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ],
+)
+def test_a_merge_patch_does_what_the_rfc_shows(target: Any, patch: Any, result: Any) -> None:
+    before = json.dumps(target)
+    assert merged(target, patch) == result
+    assert json.dumps(target) == before
+
+
+@given(st.floats())
+def test_no_number_that_json_cannot_write_gets_through(number: float) -> None:
+    if math.isfinite(number):
+        json_values.check_portable(number)
+    else:
+        with pytest.raises(json_values.NotPortable):
+            json_values.check_portable(number)

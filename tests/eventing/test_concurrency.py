@@ -1,0 +1,127 @@
+"""Two connections at once, on a database that has row locks."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError, connection
+
+from blockforger.backend import operations
+from blockforger.backend.models import Item, OperationRecord
+from eventing import consuming, publishing
+from eventing.consuming import Disposition
+from eventing.models import OutboxEvent, OutboxStatus
+from tenants import balances
+from tenants.models import TokenAccount
+from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
+from tests.eventing.doors import Ask, envelope, over_rest
+from tests.eventing.event_bridge import EventBridge, event_bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["event_bridge"]
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
+
+
+def at_once(calls: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Call all of them at the same moment, each in a thread with a connection of its own."""
+    calls = list(calls)
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], Any]) -> Any:
+        barrier.wait(30)
+        try:
+            return call()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(run, calls))
+
+
+@pytest.fixture
+def key() -> str:
+    tenant = a_tenant()
+    a_schema(tenant)
+    a_rule(tenant)
+    return a_key(tenant)
+
+
+def test_duplicates_of_an_event_at_the_same_moment_have_one_effect(key: str) -> None:
+    body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
+    dispositions = at_once([lambda: consuming.handle(body)] * 8)
+    assert Counter(dispositions) == {Disposition.CARRIED_OUT: 1, Disposition.REPEATED: 7}
+    assert (Item.objects.count(), OutboxEvent.objects.count(), OperationRecord.objects.count()) == (1, 1, 1)
+    assert TokenAccount.objects.get().balance == 990
+
+
+def test_posts_of_one_key_at_the_same_moment_make_one_item(key: str) -> None:
+    answers = at_once([lambda: over_rest(Ask("POST", FLUFFY, api_key=key)).status] * 8)
+    assert Counter(answers) == {201: 1, 409: 7}
+    assert TokenAccount.objects.get().balance == 990
+
+
+def test_64_writers_get_exactly_what_the_balance_pays_for(key: str) -> None:
+    TokenAccount.objects.update(balance=0)
+    tenant = TokenAccount.objects.get().tenant
+    balances.top_up(tenant, amount=375, reference="for 37 operations")
+    asks = [Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key) for number in range(64)]
+    answers = at_once([lambda ask=ask: over_rest(ask).status for ask in asks])
+    assert Counter(answers) == {201: 37, 402: 27}
+    account = TokenAccount.objects.get()
+    assert (account.balance, account.sequence, Item.objects.count()) == (5, 37, 37)
+    assert sorted(OutboxEvent.objects.values_list("sequence", flat=True)) == list(range(1, 38))
+
+
+def test_patches_of_one_item_at_the_same_moment_lose_nothing(key: str) -> None:
+    over_rest(Ask("POST", FLUFFY, api_key=key))
+    asks = [Ask("PATCH", {"id": "123", f"member{number}": number}, api_key=key) for number in range(12)]
+    at_once([lambda ask=ask: over_rest(ask) for ask in asks])
+    item = Item.objects.get()
+    assert item.version == 13
+    assert {f"member{number}" for number in range(12)} <= item.payload.keys()
+
+
+def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: str, event_bridge: EventBridge) -> None:
+    for item in range(5):
+        over_rest(Ask("POST", {"id": str(item), "name": "0"}, api_key=key))
+        for version in range(1, 6):
+            over_rest(Ask("PUT", {"id": str(item), "name": str(version)}, api_key=key))
+    at_once([publishing.drain] * 4)
+    publishing.drain()
+    assert set(OutboxEvent.objects.values_list("status", flat=True)) == {OutboxStatus.DELIVERED}
+    versions: dict[str, list[str]] = {}
+    for entry in event_bridge.entries:
+        payload = json.loads(entry["Detail"])["payload"]
+        versions.setdefault(payload["id"], []).append(payload["name"])
+    assert versions == {str(item): [str(version) for version in range(6)] for item in range(5)}
+
+
+def test_a_deadlock_is_tried_again_and_no_fault(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    carry_out, failures = operations._carry_out, iter(["40P01", "40001"])
+
+    def deadlocked(*args: Any) -> Any:
+        for sqlstate in failures:
+            cause = Exception()
+            cause.sqlstate = sqlstate  # type: ignore[attr-defined]
+            raise OperationalError from cause
+        return carry_out(*args)
+
+    monkeypatch.setattr(operations, "_carry_out", deadlocked)
+    assert consuming.handle(json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))) is Disposition.CARRIED_OUT
+    assert TokenAccount.objects.get().balance == 990
+
+
+def test_a_crash_between_commit_and_delete_is_harmless(key: str) -> None:
+    """The message comes again, because nobody deleted it; the record answers."""
+    body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
+    assert consuming.handle(body) is Disposition.CARRIED_OUT
+    assert consuming.handle(body) is Disposition.REPEATED
+    assert list(balances.discrepancies()) == []

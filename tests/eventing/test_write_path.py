@@ -1,0 +1,96 @@
+"""What one operation costs the database."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from eventing import consuming
+from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
+from tests.eventing.doors import Ask, envelope, over_rest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
+
+
+@pytest.fixture
+def key() -> str:
+    tenant = a_tenant()
+    a_schema(tenant)
+    a_rule(tenant)
+    key = a_key(tenant)
+    # what a process asks once: the rules, the compiled schema, the minute of the key's last use
+    over_rest(Ask("POST", {**FLUFFY, "id": "first"}, api_key=key))
+    over_rest(Ask("POST", {**FLUFFY, "id": "changed"}, api_key=key))
+    return key
+
+
+def statements(act: Callable[[], Any]) -> tuple[int, int]:
+    """Statements outside, and between BEGIN and COMMIT; savepoints not counted."""
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        act()
+    texts = [query["sql"] for query in captured.captured_queries]
+    begin = next(index for index, text in enumerate(texts) if text.startswith("BEGIN"))
+    end = texts.index("COMMIT")
+    inside = [text for text in texts[begin + 1 : end] if "SAVEPOINT" not in text]
+    return len(texts) - len(texts[begin : end + 1]), len(inside)
+
+
+def changing(method: str) -> Any:
+    return {"id": "changed"} if method == "DELETE" else {**FLUFFY, "id": "changed"}
+
+
+@pytest.mark.parametrize(
+    ("method", "payload", "outside", "inside"),
+    [
+        # item, account, ledger, outbox; before them key with tenant, and schema
+        ("POST", FLUFFY, 2, 4),
+        # the item is locked first, then written
+        ("PUT", changing("PUT"), 2, 5),
+        ("PATCH", changing("PATCH"), 2, 5),
+        ("DELETE", changing("DELETE"), 2, 5),
+    ],
+)
+def test_a_write_over_rest_takes_few_statements(key: str, method: str, payload: Any, outside: int, inside: int) -> None:
+    ask = Ask(method, payload, api_key=key)
+    assert statements(lambda: over_rest(ask)) == (outside, inside)
+
+
+@pytest.mark.parametrize(
+    ("method", "payload", "outside", "inside"),
+    [
+        # the same, and the record
+        ("POST", FLUFFY, 2, 5),
+        ("PUT", changing("PUT"), 2, 6),
+        ("PATCH", changing("PATCH"), 2, 6),
+        ("DELETE", changing("DELETE"), 2, 6),
+    ],
+)
+def test_an_event_takes_few_statements(key: str, method: str, payload: Any, outside: int, inside: int) -> None:
+    body = json.dumps(envelope(Ask(method, payload, api_key=key)))
+    assert statements(lambda: consuming.handle(body)) == (outside, inside)
+
+
+def test_a_redelivered_event_only_finds_its_record(key: str) -> None:
+    body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
+    consuming.handle(body)
+    # the insert that meets the record, and the record
+    assert statements(lambda: consuming.handle(body)) == (2, 2)
+
+
+def test_more_rules_for_a_write_take_no_more_statements(key: str) -> None:
+    from tenants.models import Tenant
+
+    tenant = Tenant.objects.get()
+    for position in range(1, 6):
+        a_rule(tenant, position=position)
+    over_rest(Ask("POST", {**FLUFFY, "id": "rules are read"}, api_key=key))
+    assert statements(lambda: over_rest(Ask("POST", FLUFFY, api_key=key))) == (2, 4)
