@@ -28,11 +28,10 @@ test: setup ## Run the tests on what needs no server: SQLite, a broker in files,
 	$(BIN)/pytest -n 2
 
 test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL, REDIS_URL)
-	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2
+	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2 $(PYTEST_OPTIONS)
 
-coverage: setup ## Run the tests and report what they cover
-	$(BIN)/coverage run -m pytest -m 'not e2e'
-	$(BIN)/coverage report
+coverage: setup ## Run the tests on PostgreSQL and Redis and report what they cover
+	$(MAKE) test-services PYTEST_OPTIONS='--cov --cov-report=term'
 
 lint: setup ## Check the style
 	$(BIN)/ruff check .
@@ -53,7 +52,7 @@ migrations: setup ## Check that no model has changed without a migration
 
 deploy-check: setup ## Check the settings of a production set-up
 	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
-	BLOCKFORGER_SITE_URL=https://blockforger.example BLOCKFORGER_ALLOWED_BUS_ARNS='arn:aws:events:*:123456789012:event-bus/*' \
+	BLOCKFORGER_SITE_URL=https://blockforger.example BLOCKFORGER_ALLOWED_BUS_ARNS='arn:aws:events:*:720291373173:event-bus/*' \
 	$(BIN)/python manage.py check --deploy --fail-level WARNING
 
 template: setup ## Check the CloudFormation template
@@ -62,7 +61,7 @@ template: setup ## Check the CloudFormation template
 audit: setup ## Look the dependencies up in the database of known vulnerabilities
 	$(BIN)/pip-audit --progress-spinner off --requirement requirements.txt --no-deps --disable-pip
 
-check: lint types imports migrations deploy-check template test test-services ## All that CI runs
+check: lint types imports migrations deploy-check template audit test test-services ## All that CI runs
 
 requirements: setup ## Compile requirements*.in to exact versions
 	$(BIN)/pip-compile --quiet --strip-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in

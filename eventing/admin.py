@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
+from django.db.models import CharField
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.functional import cached_property
 
@@ -31,8 +33,18 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
 
+RULE_FIELDS = (
+    ("position", "schema"),
+    "eventbridge_arn",
+    ("source", "detail_type"),
+    ("operations", "schema_names"),
+)
+WIDE_TEXT = AdminTextInputWidget(attrs={"class": "vLargeTextField"})
+
+
 class AllowedBusInline(SuperusersOnly, admin.TabularInline):
     model = AllowedBus
+    formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0
 
 
@@ -49,6 +61,9 @@ class OutputRuleForm(forms.ModelForm):
     schema_names = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple, required=False, help_text="None: all schemas."
     )
+
+    class Meta:
+        widgets = {"eventbridge_arn": WIDE_TEXT}
 
     def has_changed(self) -> bool:
         """Also for a new rule that is left as it was filled in: unlike other empty forms, it means something."""
@@ -102,12 +117,7 @@ class OutputRuleInline(SuperusersOnly, admin.StackedInline):
     formset = OutputRuleFormSet
     extra = 0
     ordering = ["schema_id", "position", "id"]
-    fields = (
-        ("position", "schema"),
-        "eventbridge_arn",
-        ("source", "detail_type"),
-        ("operations", "schema_names"),
-    )
+    fields = RULE_FIELDS
 
 
 @admin.register(OutputRule)
@@ -118,16 +128,7 @@ class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
     list_select_related = ["tenant", "schema"]
     search_fields = ["tenant__name", "eventbridge_arn"]
     readonly_fields = ("tenant",)
-    fields = (
-        "tenant",
-        "schema",
-        "position",
-        "eventbridge_arn",
-        "source",
-        "detail_type",
-        "operations",
-        "schema_names",
-    )
+    fields = ("tenant", *RULE_FIELDS)
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False  # a rule begins on its tenant's page
@@ -154,13 +155,13 @@ class OutboxEventAdmin(BigTable):
     list_display = [
         "time",
         "tenant",
-        "sequence",
-        "operation",
-        "schema_name",
-        "item_key",
         "status",
         "attempts",
         "error_code",
+        "operation",
+        "schema_name",
+        "item_key",
+        "sequence",
         "bus_arn",
     ]
     list_filter = [TenantFilter, "status"]

@@ -6,7 +6,7 @@ import uuid_utils.compat as uuid
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from blockforger.backend.models import WRITES, Schema
@@ -63,7 +63,8 @@ class OutputRule(models.Model):
     schema_names = models.JSONField(default=list, blank=True, help_text="Empty: all schemas.")
 
     class Meta:
-        ordering = ["tenant", "schema_id", "position", "id"]
+        # NULLs first on every database: a tenant's rules come before its schemas'.
+        ordering = ["tenant", F("schema_id").asc(nulls_first=True), "position", "id"]
 
     def __str__(self) -> str:
         return f"{'/'.join(self.operations) or 'all operations'} of {', '.join(self.schema_names) or 'all schemas'}"

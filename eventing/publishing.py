@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from eventing import answers, aws, lanes, outbox
+from eventing import answers, aws, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
 from eventing.entries import calls_of, entry_of
 from eventing.outbox import Tally
@@ -125,12 +125,16 @@ def _call(lease: Lease, events: Sequence[OutboxEvent]) -> _Results:
     """Send one call. Events for which the lease leaves no time get no answer, and stay as they are."""
     if lease.seconds_left() < _LONGEST_CALL_SECONDS:
         return []
-    region = events[0].bus_arn.split(":")[3]
+    arn = events[0].bus_arn
+    if not rule_checks.is_allowed(arn, settings.BLOCKFORGER_ALLOWED_BUS_ARNS):
+        # Rules are checked when they are saved; the operator may have become stricter since.
+        answer = Answer(Verdict.BUS_REFUSED, code="BusNotAllowed", message="BLOCKFORGER_ALLOWED_BUS_ARNS lacks it.")
+        return [(event, answer) for event in events]
     try:
-        response = aws.events_client(region).put_events(Entries=[entry_of(event) for event in events])
+        response = aws.events_client(region=arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
     except (ClientError, BotoCoreError) as error:
         answer = answers.of_failed_call(error)
-        logger.warning("PutEvents to %s failed: %s: %s", events[0].bus_arn, answer.code, answer.message)
+        logger.warning("PutEvents to %s failed: %s: %s", arn, answer.code, answer.message)
         if answer.verdict is Verdict.REFUSED and len(events) > 1:
             half = len(events) // 2
             return _call(lease, events[:half]) + _call(lease, events[half:])

@@ -42,7 +42,7 @@ def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
     """Import the files, all of them or none. Returns what was done, by tenant. Raises ImportRefused."""
     documents = _documents(paths)
     with transaction.atomic(durable=True):
-        # Imports and the admin wait for each other here; writes of items, which refer to the tenant, do not.
+        # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
         plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
         for tenant_plan in plans:
             if not tenant_plan.is_empty:
@@ -96,7 +96,6 @@ def _apply_to_tenant(tenant_plan: TenantPlan) -> Tenant:
     if tenant_plan.changes_tenant:
         tenant.accepts_events = wanted.accepts_events
         tenant.extra_properties = wanted.extra_properties
-        # The fields alone: others of the row may have changed since it was read.
         tenant.save(update_fields=["accepts_events", "extra_properties"] if stored else None)
     if stored is None:
         TokenAccount.objects.create(tenant=tenant)

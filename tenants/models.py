@@ -41,7 +41,7 @@ class Tenant(models.Model):
         default=False,
         help_text="Without it, events from EventBridge are refused with 403.",
     )
-    # Properties of tenant.properties that Blockforger does not know, in file order; exported again as they came.
+    # Properties of tenant.properties that Blockforger does not know; exported again as they came.
     extra_properties = models.JSONField(default=dict, blank=True)
     # Grows with every change to what is cached per tenant (its rules); a cache is valid for one number only.
     configuration_version = models.PositiveBigIntegerField(default=0, editable=False)

@@ -51,6 +51,9 @@ class SchemaForm(forms.ModelForm):
         help_text="A JSON Schema (draft 2020-12), without the member 'meta'.",
     )
 
+    class Meta:
+        help_texts = {"meta": """An object, such as {"key": "id"}, which names the member that holds an item's key."""}
+
     def clean_document(self) -> str:
         text: str = self.cleaned_data["document"]
         try:

@@ -7,3 +7,6 @@ class BackendConfig(AppConfig):
     name = "blockforger.backend"
     label = "backend"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from blockforger.backend import checks  # noqa: F401 - they register themselves

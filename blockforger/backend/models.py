@@ -14,7 +14,8 @@ from tenants.models import Tenant
 if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
-SCHEMA_NAME = r"[A-Za-z0-9_.-]{1,64}"
+# Not "." or "..", which URLs cannot hold.
+SCHEMA_NAME = r"(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,64}"
 
 
 class Method(models.TextChoices):

@@ -302,6 +302,17 @@ def test_a_paused_bus_is_probed_with_one_event_at_growing_intervals_and_then_tru
     assert (bus.refusals, bus.paused_until, bus.pause_reason) == (0, None, "")
 
 
+def test_a_bus_that_the_operator_no_longer_allows_gets_nothing(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, settings: Any
+) -> None:
+    a_rule(tenant)
+    write("POST", "1")
+    settings.BLOCKFORGER_ALLOWED_BUS_ARNS = [OTHER_BUS]
+    assert publishing.drain() == Tally(held=1)
+    assert event_bridge.calls == []
+    assert EventBus.objects.get().pause_reason.startswith("BusNotAllowed")
+
+
 def test_the_region_of_the_bus_decides_which_client_sends(
     tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

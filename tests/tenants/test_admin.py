@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.apps import apps
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tenants import admin, api_keys, balances
+from tenants.errors import KeyInvalid
+from tenants.models import ApiKey, EntryKind, LedgerEntry, Membership, Permission, Role, Tenant, TokenAccount
+from tests.admin_pages import (
+    Page,
+    act,
+    an_ordinary_staff_client,
+    check_superusers_alone_see,
+    errors_of,
+    listed,
+    saved,
+    text_of,
+    url_of,
+)
+from tests.cast import a_key, a_tenant
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+pytestmark = pytest.mark.django_db
+
+READ_ONLY = {"add": 403, "delete": 403}
+
+
+def key_in(response: Any) -> str:
+    """The API key that a page shows."""
+    return text_of(response).split("<code>")[1].split("</code>")[0]
+
+
+def database_dump() -> str:
+    """Every value of every row, sessions decoded."""
+    rows = [row for model in apps.get_models() for row in model._base_manager.values()]
+    return f"{rows}{[session.get_decoded() for session in Session.objects.all()]}"
+
+
+def test_superusers_alone_see_the_pages(admin_client: Client) -> None:
+    tenant = a_tenant()
+    a_key(tenant)
+    rows = {
+        tenant: {},
+        tenant.api_keys.get(): {"delete": 403},
+        tenant.account: READ_ONLY,
+        tenant.account.entries.get(): {"delete": 403},
+    }
+    check_superusers_alone_see(rows, admin_client)  # type: ignore[arg-type]
+
+
+def test_the_index_tells_ordinary_staff_nothing_of_tenants() -> None:
+    response: Any = an_ordinary_staff_client().get("/admin/")
+    assert {app["app_label"] for app in response.context["app_list"]} == {"auth"}
+
+
+class TestTenants:
+    def test_a_tenant_is_made_with_its_members(self, admin_client: Client) -> None:
+        owner = User.objects.create_user("owner")
+        page = Page(admin_client, url_of(Tenant, "add"))
+        page.add_row("memberships", user=owner.pk, role=Role.OWNER)
+        assert saved(page.submit(name="mytenant", accepts_events="on"))
+        tenant = Tenant.objects.get()
+        assert (tenant.name, tenant.accepts_events) == ("mytenant", True)
+        assert [(member.user, member.role) for member in tenant.memberships.all()] == [(owner, Role.OWNER)]
+
+    def test_a_name_that_no_url_could_hold_is_refused(self, admin_client: Client) -> None:
+        response = Page(admin_client, url_of(Tenant, "add")).submit(name="my tenant")
+        assert list(errors_of(response)) == ["name"]
+
+    def test_nobody_is_a_member_twice(self, admin_client: Client) -> None:
+        tenant, user = a_tenant(), User.objects.create_user("owner")
+        Membership.objects.create(tenant=tenant, user=user)
+        page = Page(admin_client, url_of(Tenant, "change", tenant.pk))
+        page.add_row("memberships", user=user.pk, role=Role.ADMIN)
+        assert not saved(page.submit())
+
+    def test_the_page_shows_balance_clock_and_what_is_kept_for_others(self, admin_client: Client) -> None:
+        tenant = a_tenant(tokens=990)
+        Tenant.objects.update(extra_properties={"colour": "<blue>"})
+        balances.debit(tenant.pk, cost=10, sequence_numbers=7)
+        text = Page(admin_client, url_of(Tenant, "change", tenant.pk)).text
+        assert "980" in text
+        assert "7 (the number of the last write)" in text
+        assert '"colour": "<blue>"' in text
+
+    def test_a_tenant_without_an_account_has_no_tokens(self, admin_client: Client) -> None:
+        tenant = Tenant.objects.create(name="new")
+        assert "0 (the number of the last write)" in Page(admin_client, url_of(Tenant, "change", tenant.pk)).text
+        assert listed(admin_client, Tenant) == [tenant]
+
+    def test_the_name_stays_as_it_was_made(self, admin_client: Client) -> None:
+        tenant = a_tenant("mytenant")
+        assert saved(Page(admin_client, url_of(Tenant, "change", tenant.pk)).submit(name="renamed"))
+        assert Tenant.objects.get().name == "mytenant"
+
+    def test_saving_an_unchanged_page_changes_nothing(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        Tenant.objects.update(extra_properties={"colour": "blue"}, configuration_version=5)
+        before = Tenant.objects.values().get()
+        assert saved(Page(admin_client, url_of(Tenant, "change", tenant.pk)).submit())
+        assert Tenant.objects.values().get() == before
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
+    def test_the_tenant_is_locked_before_it_is_saved(self, admin_client: Client) -> None:
+        page = Page(admin_client, url_of(Tenant, "change", a_tenant().pk))
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            page.submit()
+        statements = [query["sql"] for query in queries if '"tenants_tenant"' in query["sql"]]
+        assert any("FOR NO KEY UPDATE" in statement for statement in statements[:2])
+
+    def test_its_lists_show_what_is_the_tenants_alone(self, admin_client: Client) -> None:
+        ours, theirs = a_tenant("ours"), a_tenant("theirs")
+        for tenant in (ours, theirs):
+            a_key(tenant)
+        page = Page(admin_client, url_of(Tenant, "change", ours.pk))
+        for model in admin.TenantAdmin.linked:
+            assert f"{url_of(model, 'changelist')}?tenant=ours" in page.text
+        assert listed(admin_client, ApiKey, tenant="ours") == [ours.api_keys.get()]
+        assert listed(admin_client, LedgerEntry, tenant="theirs") == [theirs.account.entries.get()]
+        assert listed(admin_client, LedgerEntry, tenant="nobody") == []
+
+    def test_a_tenant_with_an_account_stays_and_the_page_says_why(self, admin_client: Client) -> None:
+        tenant = a_tenant("mytenant", tokens=30)
+        url = url_of(Tenant, "delete", tenant.pk)
+        for response in (
+            admin_client.get(url),
+            admin_client.post(url, {"post": "yes"}),
+            act(admin_client, "delete_selected", tenant),
+        ):
+            assert "30 tokens of mytenant" in text_of(response)
+        assert Tenant.objects.filter(pk=tenant.pk).exists()
+
+    def test_a_tenant_that_never_had_tokens_can_go(self, admin_client: Client) -> None:
+        tenant = Tenant.objects.create(name="mistake")
+        assert admin_client.post(url_of(Tenant, "delete", tenant.pk), {"post": "yes"}).status_code == 302
+        assert not Tenant.objects.exists()
+
+
+class TestApiKeys:
+    def make(self, client: Client, tenant: Tenant, **values: object) -> Any:
+        page = Page(client, url_of(ApiKey, "add"))
+        return page.submit(tenant=tenant.pk, **{"name": "shop", "permissions": [Permission.BACKEND_CALLS], **values})
+
+    def test_a_new_key_is_shown_once(self, admin_client: Client) -> None:
+        response = self.make(admin_client, a_tenant("mytenant"))
+        key = key_in(response)
+        row = api_keys.authenticate(key, tenant_name="mytenant")
+        assert (row.name, row.permissions, row.expires_at) == ("shop", ["backend_calls"], None)
+        assert key not in text_of(admin_client.get(url_of(ApiKey, "change", row.pk)))
+        assert key not in text_of(admin_client.get(url_of(ApiKey, "changelist")))
+
+    def test_a_key_is_nowhere_but_on_the_page(self, admin_client: Client) -> None:
+        response = self.make(admin_client, a_tenant())
+        made = key_in(response)
+        rotated = key_in(act(admin_client, "rotate", ApiKey.objects.get()))
+        assert LogEntry.objects.count() == 2
+        dump = database_dump()
+        for key in (made, rotated):
+            assert ApiKey.objects.filter(prefix=key.split("_")[1]).exists()
+            assert key not in dump
+            assert key.rpartition("_")[2] not in dump
+        assert all(made not in url for url, _ in response.redirect_chain)
+
+    def test_a_key_is_not_put_into_the_session_when_many_messages_wait(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        keys = [api_keys.create(tenant, name="x" * 100, permissions=[])[0] for _ in range(2)]
+        for _ in range(60):  # nobody reads these
+            admin_client.post(
+                url_of(ApiKey, "changelist"),
+                {"action": "rotate", "_selected_action": [key.pk for key in keys], "index": "0"},
+            )
+        assert "Choose one key" in database_dump()
+        key = key_in(act(admin_client, "rotate", keys[0]))
+        assert key not in database_dump()
+
+    def test_permissions_and_expiry_are_as_chosen(self, admin_client: Client) -> None:
+        values = {"permissions": [], "expires_at_0": "2031-02-03", "expires_at_1": "04:05:06"}
+        row = ApiKey.objects.get(prefix=key_in(self.make(admin_client, a_tenant(), **values)).split("_")[1])
+        assert row.permissions == []
+        assert row.expires_at is not None
+        assert row.expires_at.isoformat() == "2031-02-03T04:05:06+00:00"
+
+    def test_an_unknown_permission_is_refused(self, admin_client: Client) -> None:
+        assert list(errors_of(self.make(admin_client, a_tenant(), permissions=["root"]))) == ["permissions"]
+        assert not ApiKey.objects.exists()
+
+    def test_a_key_is_revoked_by_a_tick_taken_away(self, admin_client: Client) -> None:
+        key = a_key(a_tenant("mytenant"))
+        row = ApiKey.objects.get()
+        assert saved(Page(admin_client, url_of(ApiKey, "change", row.pk)).submit(is_active=[], name="old shop"))
+        row.refresh_from_db()
+        assert (row.is_active, row.name) == (False, "old shop")
+        with pytest.raises(KeyInvalid):
+            api_keys.authenticate(key, tenant_name="mytenant")
+
+    def test_what_others_write_meanwhile_is_kept(self, admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        a_key(a_tenant())
+        row, now = ApiKey.objects.get(), timezone.now()
+        page = Page(admin_client, url_of(ApiKey, "change", row.pk))
+        save = admin.ApiKeyAdmin.save_model
+
+        def save_late(*args: Any) -> None:
+            ApiKey.objects.update(last_used_at=now)
+            save(*args)
+
+        monkeypatch.setattr(admin.ApiKeyAdmin, "save_model", save_late)
+        assert saved(page.submit(name="new name"))
+        row.refresh_from_db()
+        assert (row.name, row.last_used_at) == ("new name", now)
+
+    def test_the_digest_is_never_shown(self, admin_client: Client) -> None:
+        a_key(a_tenant())
+        row = ApiKey.objects.get()
+        for url in (url_of(ApiKey, "changelist"), url_of(ApiKey, "change", row.pk)):
+            assert row.digest not in text_of(admin_client.get(url))
+
+    def test_a_rotated_key_works_a_day_longer(self, admin_client: Client) -> None:
+        old_key = a_key(a_tenant("mytenant"))
+        old = ApiKey.objects.get()
+        new_key = key_in(act(admin_client, "rotate", old))
+        for key in (old_key, new_key):
+            assert api_keys.authenticate(key, tenant_name="mytenant").permissions == ["backend_calls"]
+        old.refresh_from_db()
+        assert old.expires_at is not None
+        assert abs(old.expires_at - timezone.now() - timedelta(hours=24)) < timedelta(minutes=1)
+        assert old.replaced_by is not None
+        [entry] = LogEntry.objects.all()
+        assert entry.change_message == f"Rotated: replaced by {old.replaced_by.prefix}."
+
+    def test_a_key_is_rotated_once(self, admin_client: Client) -> None:
+        a_key(a_tenant())
+        key = ApiKey.objects.get()
+        act(admin_client, "rotate", key)
+        assert "has been rotated or revoked, or has expired" in text_of(act(admin_client, "rotate", key))
+        assert ApiKey.objects.count() == 2
+
+    def test_keys_are_rotated_one_at_a_time(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        keys = [api_keys.create(tenant, name="test", permissions=[])[0] for _ in range(2)]
+        assert "Choose one key" in text_of(act(admin_client, "rotate", *keys))
+        assert ApiKey.objects.count() == 2
+
+
+class TestTokens:
+    def top_up(self, client: Client, tenant: Tenant, *, amount: object = 500, reference: str = "invoice 1") -> Any:
+        page = Page(client, f"{url_of(LedgerEntry, 'add')}?tenant={tenant.pk}")
+        assert page.values["tenant"] == [str(tenant.pk)]
+        return page.submit(amount=amount, reference=reference)
+
+    def test_tokens_are_added_by_a_new_entry(self, admin_client: Client) -> None:
+        tenant = Tenant.objects.create(name="mytenant")
+        assert saved(self.top_up(admin_client, tenant))
+        entry = LedgerEntry.objects.get()
+        assert (entry.kind, entry.amount, entry.balance_after) == (EntryKind.TOP_UP, 500, 500)
+        assert TokenAccount.objects.get(tenant=tenant).balance == 500
+        assert LogEntry.objects.get().object_id == str(entry.pk)
+
+    @pytest.mark.parametrize(
+        ("amount", "problem"),
+        [
+            (500, "The 500 tokens of 'invoice 1' were added before."),
+            (700, "The reference 'invoice 1' was used for a top-up of 500 tokens."),
+        ],
+    )
+    def test_a_reference_adds_tokens_once(self, admin_client: Client, amount: int, problem: str) -> None:
+        tenant = a_tenant(tokens=0)
+        self.top_up(admin_client, tenant)
+        response = self.top_up(admin_client, tenant, amount=amount)
+        assert problem in text_of(response)
+        # What was typed is still there.
+        assert response.context["adminform"].form["amount"].value() == str(amount)
+        assert TokenAccount.objects.get().balance == 500
+        assert LogEntry.objects.count() == 1
+
+    @pytest.mark.parametrize("amount", [0, -5, "many", 10**13])
+    def test_an_amount_that_is_none_is_refused(self, admin_client: Client, amount: object) -> None:
+        response = self.top_up(admin_client, a_tenant(tokens=0), amount=amount)
+        assert list(errors_of(response)) == ["amount"]
+        assert not LedgerEntry.objects.exists()
+
+    def test_a_reference_is_needed(self, admin_client: Client) -> None:
+        response = self.top_up(admin_client, a_tenant(tokens=0), reference=" ")
+        assert list(errors_of(response)) == ["reference"]
+
+    def test_accounts_and_entries_are_not_changed(self, admin_client: Client) -> None:
+        account = a_tenant(tokens=30).account
+        entry = account.entries.get()
+        assert admin_client.post(url_of(TokenAccount, "change", account.pk), {"balance": 9}).status_code == 403
+        assert admin_client.post(url_of(LedgerEntry, "change", entry.pk), {"amount": 9}).status_code == 403
+        assert balances.TokenAccount.objects.get().balance == 30
+
+    def test_an_entry_is_found_by_its_operation_and_by_its_reference(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        wanted, _ = balances.top_up(tenant, amount=1, reference="invoice 1")
+        balances.top_up(tenant, amount=1, reference="invoice 12")
+        for term in (str(wanted.operation), "invoice 1"):
+            assert listed(admin_client, LedgerEntry, q=term) == [wanted]
+        assert listed(admin_client, LedgerEntry, q="invoice") == []
+
+    def test_a_long_list_is_counted_only_so_far(self, admin_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(admin.BoundedPaginator, "max_count", 2)
+        tenant = a_tenant()
+        assert "1 ledger entry" in text_of(admin_client.get(url_of(LedgerEntry, "changelist")))
+        for number in range(3):
+            balances.top_up(tenant, amount=1, reference=f"invoice {number}")
+        with CaptureQueriesContext(connection) as queries:
+            text = text_of(admin_client.get(url_of(LedgerEntry, "changelist")))
+        assert "at least 2 ledger entries" in text
+        counts = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
+        assert counts
+        assert all("LIMIT 2" in count for count in counts)
