@@ -12,7 +12,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
-from django.db.models import CharField
+from django.db.models import CharField, F
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.functional import cached_property
 
@@ -39,6 +39,8 @@ RULE_FIELDS = (
     ("source", "detail_type"),
     ("operations", "schema_names"),
 )
+# The databases differ on where empty values come.
+ORDER_OF_EVENTS = (F("schema_id").asc(nulls_first=True), "position", "id")
 WIDE_TEXT = AdminTextInputWidget(attrs={"class": "vLargeTextField"})
 
 
@@ -116,7 +118,7 @@ class OutputRuleInline(SuperusersOnly, admin.StackedInline):
     form = OutputRuleForm
     formset = OutputRuleFormSet
     extra = 0
-    ordering = ["schema_id", "position", "id"]
+    ordering = ORDER_OF_EVENTS
     fields = RULE_FIELDS
 
 
@@ -127,6 +129,7 @@ class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
     list_filter = [TenantFilter]
     list_select_related = ["tenant", "schema"]
     search_fields = ["tenant__name", "eventbridge_arn"]
+    ordering = ("tenant__name", *ORDER_OF_EVENTS)
     readonly_fields = ("tenant",)
     fields = ("tenant", *RULE_FIELDS)
 

@@ -1,31 +1,297 @@
-"""JSON Schema 2020-12: documents compiled once and kept by version, payloads checked against them."""
+"""JSON Schema 2020-12 as tenants write it: what is wrong with a document, and whether a payload fits it.
+
+jsonschema-rs does the validation, and holds the interpreter's lock meanwhile; hence the limits. Nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
-import json, jsonschema_rs
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
 
-@dataclass(frozen=True)
-class Violation:
-    pointer: str
-    message: str
+from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
-@dataclass(frozen=True)
+from blockforger.backend import json_values
+from blockforger.backend.schema_bounds import (
+    MAX_PATTERN_KIB,
+    Plan,
+    References,
+    TooCostly,
+    compiled_kib,
+    parts,
+    subschemas,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from blockforger.backend.json_values import JsonObject, JsonValue
+    from blockforger.backend.models import Schema
+    from blockforger.backend.schema_bounds import Subschema
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MAX_BYTES = 256 * 1024
+MAX_SUBSCHEMAS = 5_000
+MAX_PATTERN_LENGTH = 4_096
+MAX_PATTERNS = 200
+MAX_PATTERNS_KIB = 4 * 1024
+"""All patterns of a document, compiled."""
+
+MAX_WORK = 20_000_000
+"""Steps of one validation: under 2 seconds for the worst that was found, and milliseconds for what is usual."""
+MAX_LISTING = 50_000_000
+"""Bytes that all errors may take together, before any is dropped: the engine lists all or the first."""
+MAX_NESTING = 250
+"""Evaluations nested while errors are listed: each takes up to 2 KiB of the thread's stack."""
+MAX_VIOLATIONS = 50
+MAX_MESSAGE = 300
+MAX_POINTER = 500
+
+KEY_TYPES = frozenset({"string", "integer"})
+
+_COMPILED_SCHEMAS = 128
+_METASCHEMA = Draft202012Validator({"$ref": DIALECT}, offline=True)
+# A cache of 256 KiB is enough for all patterns that are not built to exhaust it.
+_PATTERNS = RegexOptions(size_limit=MAX_PATTERN_KIB * 1024, dfa_size_limit=256 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
 class SchemaProblem:
+    """What is wrong with a schema document, and where (RFC 6901)."""
+
     pointer: str
     message: str
 
-def problems(document, key_field="id"):
-    return []
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Where and how a payload does not fit its schema. Where a pointer would be too long, it is that of a place around."""
+
+    pointer: str
+    message: str
+
+
+def problems(document: JsonValue, key_field: str = "id") -> list[SchemaProblem]:
+    """Everything that is wrong with a schema document; what would hide behind a problem comes after its remedy."""
+    if not isinstance(document, dict):
+        return [SchemaProblem("", "Write a JSON Schema that is an object.")]
+    try:
+        json_values.check_portable(document)
+    except json_values.NotPortable as error:
+        return [SchemaProblem(error.pointer, error.message)]
+    schemas = subschemas(document)
+    found = list(_size_problems(document, schemas))
+    for pointer, schema in schemas.items() if not found else ():
+        found += [SchemaProblem(pointer + place, message) for place, message in _misuses(schema, is_root=not pointer)]
+    if not found:
+        found = [*_reference_problems(schemas), *_pattern_problems(schemas), *_key_problems(document, key_field)]
+    return found or list(_cost_problems(document))
+
+
+def _size_problems(document: JsonObject, schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
+    size = len(json_values.compact(document).encode())
+    if size > MAX_BYTES:
+        message = f"The schema has {size:,} bytes as compact JSON; {MAX_BYTES:,} are allowed. Divide or shorten it."
+        yield SchemaProblem("", message)
+    if len(schemas) > MAX_SUBSCHEMAS:
+        message = f"The schema holds {len(schemas):,} subschemas; {MAX_SUBSCHEMAS:,} are allowed. Divide it."
+        yield SchemaProblem("", message)
+
+
+def _misuses(schema: Subschema, *, is_root: bool) -> Iterator[tuple[str, str]]:
+    """Pointers and messages for the keywords of one subschema, without its own subschemas."""
+    for keyword, value in schema.items() if isinstance(schema, dict) else ():
+        if keyword == "$schema":
+            if value not in {DIALECT, f"{DIALECT}#"}:
+                yield "/$schema", f"Only JSON Schema 2020-12 is supported. Write {DIALECT}, or leave $schema out."
+        elif keyword == "$id" and not is_root:
+            yield "/$id", "Leave $id out below the root: all references are within this one document."
+        else:
+            yield from _invalid_values(keyword, _shallow(schema, keyword, value))
+
+
+def _shallow(schema: JsonObject, keyword: str, value: JsonValue) -> JsonValue:
+    """The value of a keyword with `true` for each subschema: those are looked at one by one."""
+    names = [part.name for part in parts({keyword: value})]
+    if names == [None]:
+        return True
+    copy = dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+    for name in names:
+        copy[name] = True
+    return copy
+
+
+def _invalid_values(keyword: str, value: JsonValue) -> Iterator[tuple[str, str]]:
+    if _METASCHEMA.is_valid({keyword: value}):
+        return
+    pointer, message = f"/{json_values.escaped(keyword)}", "This is not what JSON Schema 2020-12 allows here."
+    # An error lists all that is wrong with each alternative: too much, where there is much.
+    if len(json_values.compact(value)) <= 2 * MAX_MESSAGE:
+        try:
+            _METASCHEMA.validate({keyword: value})
+        except ValidationError as error:
+            pointer, message = _pointer(error.instance_path, {keyword: value}), f"{_shortened(error.message)}."
+    yield pointer, f"{message} Compare {DIALECT}."
+
+
+def _reference_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
+    references = References(schemas)
+    names = Counter[str]()
+    for pointer, schema in schemas.items():
+        if isinstance(schema, bool):
+            continue
+        for keyword in ("$ref", "$dynamicRef"):
+            reference = schema.get(keyword)
+            if reference is not None and references.target(reference) is None:
+                yield SchemaProblem(f"{pointer}/{keyword}", _why_unresolvable(str(reference)))
+        for keyword in ("$anchor", "$dynamicAnchor"):
+            names[name := str(schema.get(keyword, ""))] += 1
+            if name and names[name] == 2:
+                yield SchemaProblem(f"{pointer}/{keyword}", f"The name '{_shortened(name)}' stands twice. Rename one.")
+
+
+def _why_unresolvable(reference: str) -> str:
+    if reference.startswith("#"):
+        return (
+            f"'{_shortened(reference)}' does not name a subschema of this document. Write the pointer of one, such as"
+            " '#/$defs/name', or its $anchor."
+        )
+    return (
+        f"'{_shortened(reference)}' is outside of this document, and nothing is fetched. Copy that schema into $defs"
+        " and refer to it by '#/$defs/name'."
+    )
+
+
+def _pattern_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
+    sizes: dict[str, int] = {}
+    for pointer, pattern in _patterns(schemas):
+        if len(pattern) > MAX_PATTERN_LENGTH:
+            message = f"The pattern has {len(pattern):,} characters; {MAX_PATTERN_LENGTH:,} are allowed."
+            yield SchemaProblem(pointer, message)
+        elif (kib := compiled_kib(pattern)) is None:
+            yield SchemaProblem(
+                pointer,
+                "The pattern is no regular expression that runs in linear time: those have no look-around and no"
+                f" back-references, and at most {MAX_PATTERN_KIB:,} KiB with all repetitions written out. Simplify it;"
+                " for lengths, use minLength and maxLength.",
+            )
+        else:
+            sizes[pattern] = kib
+    if len(sizes) > MAX_PATTERNS:
+        yield SchemaProblem("", f"The schema has {len(sizes)} different patterns; {MAX_PATTERNS} are allowed. Divide it.")
+    elif (total := sum(sizes.values())) > MAX_PATTERNS_KIB:
+        message = f"The patterns of the schema take {total:,} KiB when compiled; {MAX_PATTERNS_KIB:,} are allowed."
+        yield SchemaProblem("", f"{message} Shorten the repetitions; for lengths, use minLength and maxLength.")
+
+
+def _patterns(schemas: Mapping[str, Subschema]) -> Iterator[tuple[str, str]]:
+    for pointer, schema in schemas.items():
+        if isinstance(schema, dict):
+            if isinstance(pattern := schema.get("pattern"), str):
+                yield f"{pointer}/pattern", pattern
+            for part in parts({"patternProperties": schema.get("patternProperties")}):
+                yield pointer + part.pointer, str(part.name)
+
+
+def _key_problems(document: JsonObject, key_field: str) -> Iterator[SchemaProblem]:
+    if not key_types(document, key_field):
+        yield SchemaProblem(
+            f"/properties/{json_values.escaped(key_field)}",
+            f"'{key_field}' holds the key of an item: the key must be a string or an integer.",
+        )
+
+
+def _cost_problems(document: JsonObject) -> Iterator[SchemaProblem]:
+    try:
+        Plan(document).check()
+    except TooCostly as error:
+        yield SchemaProblem(error.pointer, error.message)
+        return
+    try:
+        _validator(document)
+    except (ValidationError, ReferencingError) as error:
+        yield SchemaProblem("", f"The schema cannot be compiled: {_shortened(error.message)}.")
+
+
+def key_types(document: JsonObject, key_field: str) -> frozenset[str]:
+    """Which kinds of key the schema takes: 'string', 'integer', both (also where it does not say), or none."""
+    schemas = subschemas(document)
+    pointer: str | None = f"/properties/{json_values.escaped(key_field)}"
+    references = References(schemas)
+    types, seen = KEY_TYPES, set[str | None]()
+    while pointer in schemas and pointer not in seen:
+        seen.add(pointer)
+        schema = schemas[pointer]
+        if isinstance(schema, bool):
+            return types if schema else frozenset()
+        types &= _declared_types(schema)
+        pointer = references.target(schema.get("$ref"))
+    return types
+
+
+def _declared_types(schema: JsonObject) -> frozenset[str]:
+    types = KEY_TYPES
+    match schema.get("type"):
+        case str(name):
+            types &= {name}
+        case [*names]:
+            types &= {name for name in names if isinstance(name, str)}
+    if "const" in schema:
+        types &= {_type_of(schema["const"])}
+    if isinstance(options := schema.get("enum"), list):
+        types &= set(map(_type_of, options))
+    return types
+
+
+def _type_of(value: JsonValue) -> str:
+    if isinstance(value, str):
+        return "string"
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    return "integer" if is_whole else ""
+
 
 class Compiled:
-    def __init__(self, document, key_field):
-        self.v = jsonschema_rs.Draft202012Validator(document, offline=True, validate_formats=True)
-        self.key_types = frozenset({"string", "integer"})
-    def violations(self, payload):
-        return [Violation("".join(f"/{p}" for p in e.instance_path), e.message) for e in self.v.iter_errors(payload)]
+    """A schema ready to check payloads. It is for any number of threads.
 
-_cache = {}
-def compiled(schema):
-    k = (schema.pk, schema.version, schema.document)
-    if k not in _cache:
-        _cache[k] = Compiled(json.loads(schema.document), schema.key_field)
-    return _cache[k]
+    Raises TooCostly or jsonschema_rs.ValidationError for a document that has problems.
+    """
+
+    def __init__(self, document: JsonObject, key_field: str) -> None:
+        self.key_types = key_types(document, key_field)
+        self._key_field = key_field
+        declared: Any = document.get("properties", {}), document.get("required", [])
+        self._declares_key = any(key_field in names for names in declared)
+        self._plan = Plan(document)
+        self._validator = _validator(document)
+
+    def violations(self, payload: JsonObject) -> list[Violation]:
+        """How the payload does not fit the schema, by place; at most MAX_VIOLATIONS, and none if it fits.
+
+        A schema that does not speak of the key need not allow it: then the payload may fit with the key or without.
+        For a payload that is large for its schema, only the first violation is given, or only that there is one.
+        """
+        candidates = [payload]
+        if self._key_field in payload and not self._declares_key:
+            candidates.insert(0, {name: value for name, value in payload.items() if name != self._key_field})
+        work = self._plan.measure(payload)
+        if work.steps > MAX_WORK:
+            excess = f"{work.steps / MAX_WORK:.1f} times"
+            return [Violation("", f"Checking this takes {excess} the work allowed with this schema. Send smaller items.")]
+        if any(map(self._validator.is_valid, candidates)):
+            return []
+        return self._listed(candidates[0], can_list_all=work.listing <= MAX_LISTING and work.nesting <= MAX_NESTING)
+
+    def _listed(self, payload: JsonObject, *, can_list_all: bool) -> list[Violation]:
+        if can_list_all:
+            errors = [(_path(error), error) for error in self._validator.iter_errors(payload)]
+            errors.sort(key=lambda entry: (entry[0], entry[1].message))
+            found = dict.fromkeys(_violation(error, payload) for _, error in errors)
+            return list(found)[:MAX_VIOLATIONS]
+        # The error of anyOf or oneOf holds all errors of all branches, so even one can be too much.
+        if not self._plan.has_branches:
+            try:
+                self._validator.validate(payload)
+            except ValidationError as error:
+                return [_violation(error, payload)]
+        return [Violation("", "The payload does not fit the schema. It is too large to say where: send a smaller one.")]
