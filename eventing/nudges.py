@@ -55,7 +55,8 @@ def nudge() -> None:
 def send() -> bool:
     """Send one nudge to the broker, without a second try. Returns whether the broker took it."""
     try:
-        with current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=_ONE_TRY) as connection:
+        broker = current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=_ONE_TRY)
+        with broker as connection:
             current_app.send_task(_TASK, connection=connection, retry=False, expires=10)
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no nudge, the sweep will publish: %s", error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.core.checks import Tags, Warning, register
+from django.core import checks
+from django.core.checks import Tags, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,7 @@ def secret_key_comes_from_the_environment(**_: Any) -> Sequence[CheckMessage]:
     if settings.SECRET_KEY_IS_CONFIGURED:
         return []
     return [
-        Warning(
+        checks.Warning(
             "SECRET_KEY is not set; this machine made one for itself.",
             hint="Set SECRET_KEY to the same long random text on every machine.",
             id="backend.W001",

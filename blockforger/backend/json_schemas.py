@@ -1,6 +1,6 @@
 """JSON Schema 2020-12 as tenants write it: what is wrong with a document, and whether a payload fits it.
 
-jsonschema-rs does the validation, and holds the interpreter's lock meanwhile; hence the limits. Nothing is ever fetched.
+jsonschema-rs validates, and holds the interpreter's lock while it does: hence the limits. Nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -40,17 +40,19 @@ MAX_PATTERNS_KIB = 4 * 1024
 
 MAX_WORK = 20_000_000
 """Steps of one validation: under 2 seconds for the worst that was found, and milliseconds for what is usual."""
-MAX_LISTING = 50_000_000
+MAX_LISTING = 30_000_000
 """Bytes that all errors may take together, before any is dropped: the engine lists all or the first."""
 MAX_NESTING = 250
 """Evaluations nested while errors are listed: each takes up to 2 KiB of the thread's stack."""
 MAX_VIOLATIONS = 50
+MAX_PROBLEMS = 50
 MAX_MESSAGE = 300
 MAX_POINTER = 500
 
 KEY_TYPES = frozenset({"string", "integer"})
 
 _COMPILED_SCHEMAS = 128
+_REMEDIES = {"type": "Write one of array, boolean, integer, null, number, object and string, or a list of them."}
 _METASCHEMA = Draft202012Validator({"$ref": DIALECT}, offline=True)
 # A cache of 256 KiB is enough for all patterns that are not built to exhaust it.
 _PATTERNS = RegexOptions(size_limit=MAX_PATTERN_KIB * 1024, dfa_size_limit=256 * 1024)
@@ -66,7 +68,7 @@ class SchemaProblem:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Where and how a payload does not fit its schema. Where a pointer would be too long, it is that of a place around."""
+    """Where and how a payload does not fit its schema; the place around it if the pointer would be too long."""
 
     pointer: str
     message: str
@@ -86,7 +88,7 @@ def problems(document: JsonValue, key_field: str = "id") -> list[SchemaProblem]:
         found += [SchemaProblem(pointer + place, message) for place, message in _misuses(schema, is_root=not pointer)]
     if not found:
         found = [*_reference_problems(schemas), *_pattern_problems(schemas), *_key_problems(document, key_field)]
-    return found or list(_cost_problems(document))
+    return found[:MAX_PROBLEMS] or list(_cost_problems(document))
 
 
 def _size_problems(document: JsonObject, schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
@@ -108,31 +110,31 @@ def _misuses(schema: Subschema, *, is_root: bool) -> Iterator[tuple[str, str]]:
         elif keyword == "$id" and not is_root:
             yield "/$id", "Leave $id out below the root: all references are within this one document."
         else:
-            yield from _invalid_values(keyword, _shallow(schema, keyword, value))
+            yield from _invalid_values(keyword, _shallow(keyword, value))
 
 
-def _shallow(schema: JsonObject, keyword: str, value: JsonValue) -> JsonValue:
+def _shallow(keyword: str, value: JsonValue) -> JsonValue:
     """The value of a keyword with `true` for each subschema: those are looked at one by one."""
-    names = [part.name for part in parts({keyword: value})]
-    if names == [None]:
-        return True
-    copy = dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
-    for name in names:
-        copy[name] = True
-    return copy
+    found = [part.name for part in parts({keyword: value})]
+    if isinstance(value, dict) and found != [None]:
+        return {**value, **{str(name): True for name in found}}
+    if isinstance(value, list):
+        return [True if index in found else item for index, item in enumerate(value)] if found else value
+    return True if found else value
 
 
 def _invalid_values(keyword: str, value: JsonValue) -> Iterator[tuple[str, str]]:
-    if _METASCHEMA.is_valid({keyword: value}):
+    alone: JsonObject = {keyword: value}
+    if _METASCHEMA.is_valid(alone):
         return
-    pointer, message = f"/{json_values.escaped(keyword)}", "This is not what JSON Schema 2020-12 allows here."
+    pointer, message = f"/{json_values.escaped(keyword)}", "The value is not what the keyword takes."
     # An error lists all that is wrong with each alternative: too much, where there is much.
-    if len(json_values.compact(value)) <= 2 * MAX_MESSAGE:
+    if keyword != "type" and len(json_values.compact(value)) <= 2 * MAX_MESSAGE:
         try:
-            _METASCHEMA.validate({keyword: value})
+            _METASCHEMA.validate(alone)
         except ValidationError as error:
-            pointer, message = _pointer(error.instance_path, {keyword: value}), f"{_shortened(error.message)}."
-    yield pointer, f"{message} Compare {DIALECT}."
+            pointer, message = _pointer(_place(error.instance_path, alone)), f"{_shortened(error.message)}."
+    yield pointer, f"{message} {_REMEDIES.get(keyword, f'Compare {DIALECT}.')}"
 
 
 def _reference_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
@@ -179,7 +181,9 @@ def _pattern_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProble
         else:
             sizes[pattern] = kib
     if len(sizes) > MAX_PATTERNS:
-        yield SchemaProblem("", f"The schema has {len(sizes)} different patterns; {MAX_PATTERNS} are allowed. Divide it.")
+        yield SchemaProblem(
+            "", f"The schema has {len(sizes)} different patterns; {MAX_PATTERNS} are allowed. Divide it."
+        )
     elif (total := sum(sizes.values())) > MAX_PATTERNS_KIB:
         message = f"The patterns of the schema take {total:,} KiB when compiled; {MAX_PATTERNS_KIB:,} are allowed."
         yield SchemaProblem("", f"{message} Shorten the repetitions; for lengths, use minLength and maxLength.")
@@ -277,21 +281,105 @@ class Compiled:
         work = self._plan.measure(payload)
         if work.steps > MAX_WORK:
             excess = f"{work.steps / MAX_WORK:.1f} times"
-            return [Violation("", f"Checking this takes {excess} the work allowed with this schema. Send smaller items.")]
+            return [
+                Violation("", f"Checking this takes {excess} the work allowed with this schema. Send smaller items.")
+            ]
         if any(map(self._validator.is_valid, candidates)):
             return []
         return self._listed(candidates[0], can_list_all=work.listing <= MAX_LISTING and work.nesting <= MAX_NESTING)
 
     def _listed(self, payload: JsonObject, *, can_list_all: bool) -> list[Violation]:
         if can_list_all:
-            errors = [(_path(error), error) for error in self._validator.iter_errors(payload)]
-            errors.sort(key=lambda entry: (entry[0], entry[1].message))
-            found = dict.fromkeys(_violation(error, payload) for _, error in errors)
-            return list(found)[:MAX_VIOLATIONS]
-        # The error of anyOf or oneOf holds all errors of all branches, so even one can be too much.
+            errors = {
+                (_order(error.instance_path), error.message): error for error in self._validator.iter_errors(payload)
+            }
+            return [_violation(errors[key], payload) for key in sorted(errors)[:MAX_VIOLATIONS]]
+        # An error of anyOf or oneOf holds all errors of all branches, so that even one can be too much.
         if not self._plan.has_branches:
             try:
                 self._validator.validate(payload)
             except ValidationError as error:
                 return [_violation(error, payload)]
-        return [Violation("", "The payload does not fit the schema. It is too large to say where: send a smaller one.")]
+        return [
+            Violation("", "The payload does not fit the schema, and is too large to say where. Send a smaller one.")
+        ]
+
+
+_compiled: OrderedDict[Hashable, Compiled] = OrderedDict()
+_lock = Lock()
+
+
+def compiled(schema: Schema) -> Compiled:
+    """The schema ready to use. It is kept per version; a schema whose document is deferred is not loaded for it."""
+    if schema.pk is None:
+        return Compiled(schema.parsed_document(), schema.key_field)
+    # A transaction that is rolled back can leave its number and version to another document: hence the time.
+    key = schema.pk, schema.version, schema.updated_at, schema.key_field
+    with _lock:
+        if found := _compiled.get(key):
+            _compiled.move_to_end(key)
+            return found
+    found = Compiled(schema.parsed_document(), schema.key_field)
+    with _lock:
+        _compiled[key] = found
+        while len(_compiled) > _COMPILED_SCHEMAS:
+            _compiled.popitem(last=False)
+    return found
+
+
+def _validator(document: JsonObject) -> Draft202012Validator:
+    # Without $id, all that begins with '#' is within the document, whatever else the engine knows by that name.
+    schema = {keyword: value for keyword, value in document.items() if keyword not in {"$id", "$schema"}}
+    return Draft202012Validator(schema, offline=True, validate_formats=True, pattern_options=_PATTERNS)
+
+
+def _violation(error: ValidationError, payload: JsonObject) -> Violation:
+    return Violation(_pointer(_place(error.instance_path, payload)), _shortened(error.message))
+
+
+def _order(path: Sequence[str | int]) -> tuple[tuple[int, str], ...]:
+    """A key that puts items in their order, and can also compare names with what the engine takes for indexes."""
+    return tuple((token, "") if isinstance(token, int) else (-1, token) for token in path)
+
+
+def _place(path: Sequence[str | int], value: JsonValue) -> list[str | int]:
+    """The names and indexes that lead to an error. The engine gives '01' as 1, and leaves empty names out."""
+    place: list[str | int] = []
+    for token in path:
+        name = _name(token, value)
+        while name is None and isinstance(value, dict) and "" in value:
+            place.append("")
+            value = value[""]
+            name = _name(token, value)
+        if name is None:
+            break
+        place.append(name)
+        value = cast("Any", value)[name]
+    return place
+
+
+def _name(token: str | int, value: JsonValue) -> str | int | None:
+    if isinstance(value, list):
+        return token
+    text = str(token)
+    names = value if isinstance(value, dict) else ()
+    return text if text in names else next((n for n in names if n and (n.lstrip("0") or "0") == text), None)
+
+
+def _pointer(place: Sequence[str | int]) -> str:
+    """The place as a pointer, or the nearest one around it whose pointer is short enough."""
+    pointer = ""
+    for name in place:
+        longer = f"{pointer}/{json_values.escaped(str(name))}"
+        if len(longer) > MAX_POINTER:
+            break
+        pointer = longer
+    return pointer
+
+
+def _shortened(message: str) -> str:
+    """The message without its middle if it is long: it begins with the value and ends with the reason."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    half = (MAX_MESSAGE - 3) // 2
+    return f"{message[:half]} … {message[-half:]}"

@@ -32,6 +32,10 @@ def post(client: APIClient, payload: Any, path: str = PETS) -> Any:
     return client.post(path, payload, format="json")
 
 
+def send(client: Any, method: str, path: str, body: bytes, *, content_type: str) -> Any:
+    return client.generic(method, path, body, content_type=content_type)
+
+
 def test_the_life_of_an_item(client: APIClient) -> None:
     created = post(client, FLUFFY)
     assert (created.status_code, created.json(), created["Location"]) == (201, FLUFFY, f"{PETS}/123")
@@ -136,23 +140,23 @@ def test_a_merge_patch_has_a_media_type_of_its_own(client: APIClient) -> None:
     ],
 )
 def test_a_body_that_could_not_be_carried_is_refused(client: APIClient, body: bytes, detail: str) -> None:
-    answer = client.generic("POST", PETS, body, content_type="application/json")
+    answer = send(client, "POST", PETS, body, content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert detail in answer.json()["detail"]
 
 
 def test_a_write_without_a_body_is_refused(client: APIClient) -> None:
-    answer = client.generic("POST", PETS, b"", content_type="application/json")
+    answer = send(client, "POST", PETS, b"", content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (400, "payload-not-object")
 
 
 def test_a_stranger_does_not_learn_what_is_wrong_with_a_body(client: APIClient) -> None:
-    answer = APIClient().generic("POST", PETS, b"{", content_type="application/json")
+    answer = send(APIClient(), "POST", PETS, b"{", content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (401, "api-key-missing")
 
 
 def test_the_key_can_come_as_a_bearer_token(client: APIClient) -> None:
-    key = client._credentials.get("HTTP_X_API_KEY") or client.defaults["HTTP_X_API_KEY"]
+    key = client.defaults["HTTP_X_API_KEY"]
     assert APIClient(headers={"Authorization": f"Bearer {key}"}).get(PETS).status_code == 200
     assert APIClient(headers={"Authorization": f"Basic {key}"}).get(PETS).status_code == 401
 
@@ -160,7 +164,8 @@ def test_the_key_can_come_as_a_bearer_token(client: APIClient) -> None:
 def test_a_list_is_read_page_by_page(client: APIClient) -> None:
     for number in range(5):
         post(client, {"id": str(number), "name": "x"})
-    seen, cursor, pages = [], "", 0
+    seen, pages = [], 0
+    cursor: str | None = ""
     while cursor is not None:
         page = client.get(PETS, {"limit": 2, "cursor": cursor}).json()
         seen += [item["id"] for item in page["items"]]
@@ -215,7 +220,7 @@ def test_one_tenants_key_opens_nothing_of_anothers(client: APIClient) -> None:
 def test_errors_of_http_are_problem_documents_too(
     client: APIClient, method: str, path: str, content_type: str, status: int
 ) -> None:
-    answer = client.generic(method, path, b"x", content_type=content_type)
+    answer = send(client, method, path, b"x", content_type=content_type)
     assert answer.status_code == status
     assert answer["Content-Type"] == "application/problem+json"
     assert answer.json()["status"] == status
