@@ -21,8 +21,6 @@ from eventing.models import Lane
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from django.db.models import QuerySet
-
 LANES = 64
 """How many lanes there are. An event's lane is stored with it: with another number, order would be lost for events
 that wait at that moment."""
@@ -56,14 +54,14 @@ def create_all(using: str, **_: object) -> None:
     Lane.objects.using(using).bulk_create([Lane(id=number) for number in range(LANES)], ignore_conflicts=True)
 
 
-def lease(lanes: QuerySet[Lane], *, at_most: int, holder: str) -> Lease | None:
+def lease(lanes: Collection[int], *, at_most: int, holder: str) -> Lease | None:
     """Lease up to that many of these lanes, or None if none of them is free."""
     started = time.monotonic()
     free = Q(leased_until=None) | Q(leased_until__lt=Now())
     with transaction.atomic():
         skip_locked = connection.features.has_select_for_update_skip_locked
-        found = lanes.filter(free).select_for_update(skip_locked=skip_locked).order_by("?")[:at_most]
-        fences = {lane.pk: lane.fence + 1 for lane in found}
+        found = Lane.objects.filter(free, pk__in=lanes).select_for_update(skip_locked=skip_locked).order_by("?")
+        fences = {lane.pk: lane.fence + 1 for lane in found[:at_most]}
         Lane.objects.filter(pk__in=fences).update(
             fence=F("fence") + 1, leased_until=Now() + timedelta(seconds=LEASE_SECONDS), holder=holder
         )

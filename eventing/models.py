@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import uuid_utils.compat as uuid
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 
 from blockforger.backend.models import WRITES, Schema
 from tenants.models import Tenant
@@ -68,6 +69,15 @@ class OutputRule(models.Model):
 
     def __str__(self) -> str:
         return f"{'/'.join(self.operations) or 'all operations'} of {', '.join(self.schema_names) or 'all schemas'}"
+
+    # A rule and the number by which every process knows that there is a change are saved together, or not at all.
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            return super().delete(*args, **kwargs)
 
     def clean(self) -> None:
         from eventing import rules
@@ -130,8 +140,8 @@ class OutboxEvent(models.Model):
     status = models.CharField(max_length=10, choices=OutboxStatus, default=OutboxStatus.PENDING)
     # Attempts whose answer is known; one more may have been made by a publisher that died.
     attempts = models.PositiveIntegerField(default=0)
-    # Not sent before; later events of its stream wait with it.
-    next_attempt_at = models.DateTimeField(default=timezone.now)
+    # Not sent before, and later events of its stream wait with it. None: never tried, it may go at once.
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
     # First of the failures that may pass; a day later the event is dead.
     failing_since = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=100, blank=True)
@@ -148,10 +158,11 @@ class OutboxEvent(models.Model):
                 condition=Q(status=OutboxStatus.PENDING),
                 name="outbox_pending_by_lane",
             ),
+            # Only what was tried can make its stream wait: without this, a stream of n events would be read n² times.
             models.Index(
                 fields=["stream", "sequence", "place"],
-                condition=Q(status=OutboxStatus.PENDING),
-                name="outbox_pending_by_stream",
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False),
+                name="outbox_waiting_by_stream",
             ),
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
         ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.db import close_old_connections, connection
+from django.utils import timezone
 
 from eventing import answers, aws, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
@@ -23,6 +24,7 @@ from eventing.outbox import Tally
 if TYPE_CHECKING:
     import threading
     from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime
 
     from eventing.lanes import Lease
     from eventing.models import OutboxEvent
@@ -33,21 +35,27 @@ LANES_PER_LEASE = 16
 EVENTS_PER_LEASE = 500
 SENDING_THREADS = 16
 
-# No call begins with less than this left of the lease: it must end, by its own time-outs, before the lease does.
+# No call begins with less than this left of the lease: its time-outs (3 s to connect, 10 s to read) end it before.
 _LONGEST_CALL_SECONDS = 20
 
 _AFTER_FAULT_SECONDS = 1.0
+_NOT_ALLOWED = Answer(
+    Verdict.REFUSED, code="BusNotAllowed", message="The tenant's allowed buses no longer include this one."
+)
 
 _Results = list[tuple["OutboxEvent", Answer]]
 
 
-def drain(*, seconds: float = float("inf")) -> Tally:
-    """Publish until nothing can be sent, or that many seconds have passed. Returns what became of the events."""
+def drain(*, seconds: float = float("inf"), as_of: datetime | None = None) -> Tally:
+    """Publish until nothing can be sent, or that many seconds have passed. Returns what became of the events.
+
+    With `as_of`, only what could be sent at that time: then nothing is tried twice, and the end is certain.
+    """
     ends_at = time.monotonic() + seconds
     total = Tally()
     with ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="put-events") as threads:
         while time.monotonic() < ends_at:
-            tally = publish_some(threads)
+            tally = publish_some(threads, at=as_of or timezone.now())
             if tally is None:
                 break
             total += tally
@@ -59,25 +67,34 @@ def run(stopping: threading.Event, *, interval: float) -> None:
     while not stopping.is_set():
         close_old_connections()
         try:
-            drain()
+            tally = drain(seconds=1)
         except Exception:  # the outermost loop: whatever it was, the outbox still has the events
             logger.exception("Publishing failed; trying again.")
             connection.close()
             stopping.wait(_AFTER_FAULT_SECONDS)
-        stopping.wait(interval)
+            continue
+        if tally == Tally():
+            stopping.wait(interval)
 
 
-def publish_some(threads: ThreadPoolExecutor) -> Tally | None:
+def publish_some(threads: ThreadPoolExecutor, *, at: datetime) -> Tally | None:
     """Lease some lanes, send what is next in them, and give them back. None if there was nothing to do."""
-    lease = lanes.lease(outbox.lanes_with_work(), at_most=LANES_PER_LEASE, holder=_holder())
+    lease = lanes.lease(outbox.lanes_with_work(at=at), at_most=LANES_PER_LEASE, holder=_holder())
     if lease is None:
         return None
     try:
+        events = outbox.batch(lease.fences, at_most=EVENTS_PER_LEASE, at=at)
         total = Tally()
-        for results in _send(lease, outbox.batch(lease.fences, at_most=EVENTS_PER_LEASE), threads):
+        if disallowed := outbox.disallowed(events):
+            total += outbox.record(lease, [(event, _NOT_ALLOWED) for event in disallowed])
+            events = [event for event in events if event not in disallowed]
+        for results in _send(lease, events, threads):
             total += outbox.record(lease, results)
     finally:
         lanes.release(lease)
+    if events and total == Tally():
+        logger.error("A lease of %s lanes passed without a call: choosing its events took too long.", len(lease.fences))
+        return None
     return total
 
 
@@ -131,15 +148,18 @@ def _call(lease: Lease, events: Sequence[OutboxEvent]) -> _Results:
         answer = Answer(Verdict.BUS_REFUSED, code="BusNotAllowed", message="BLOCKFORGER_ALLOWED_BUS_ARNS lacks it.")
         return [(event, answer) for event in events]
     try:
-        response = aws.events_client(region=arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
+        response = aws.events_client(arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
+        return list(zip(events, map(answers.of_entry, response["Entries"]), strict=True))
     except (ClientError, BotoCoreError) as error:
         answer = answers.of_failed_call(error)
         logger.warning("PutEvents to %s failed: %s: %s", arn, answer.code, answer.message)
-        if answer.verdict is Verdict.REFUSED and len(events) > 1:
-            half = len(events) // 2
-            return _call(lease, events[:half]) + _call(lease, events[half:])
-        return [(event, answer) for event in events]
-    return list(zip(events, map(answers.of_entry, response["Entries"]), strict=True))
+    except Exception as error:  # whatever it is, the answers of the other calls must be recorded
+        answer = Answer(Verdict.RETRY, code=type(error).__name__, message=str(error)[:500])
+        logger.exception("PutEvents to %s gave an answer that cannot be read.", arn)
+    if answer.verdict is Verdict.REFUSED and len(events) > 1:
+        half = len(events) // 2
+        return _call(lease, events[:half]) + _call(lease, events[half:])
+    return [(event, answer) for event in events]
 
 
 def _holder() -> str:

@@ -5,7 +5,7 @@ jsonschema-rs validates, and holds the interpreter's lock while it does: hence t
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
@@ -38,7 +38,7 @@ MAX_PATTERNS = 200
 MAX_PATTERNS_KIB = 4 * 1024
 """All patterns of a document, compiled."""
 
-MAX_WORK = 20_000_000
+MAX_WORK = 15_000_000
 """Steps of one validation: under 2 seconds for the worst that was found, and milliseconds for what is usual."""
 MAX_LISTING = 30_000_000
 """Bytes that all errors may take together, before any is dropped: the engine lists all or the first."""
@@ -105,7 +105,7 @@ def _misuses(schema: Subschema, *, is_root: bool) -> Iterator[tuple[str, str]]:
     """Pointers and messages for the keywords of one subschema, without its own subschemas."""
     for keyword, value in schema.items() if isinstance(schema, dict) else ():
         if keyword == "$schema":
-            if value not in {DIALECT, f"{DIALECT}#"}:
+            if value not in (DIALECT, f"{DIALECT}#"):
                 yield "/$schema", f"Only JSON Schema 2020-12 is supported. Write {DIALECT}, or leave $schema out."
         elif keyword == "$id" and not is_root:
             yield "/$id", "Leave $id out below the root: all references are within this one document."
@@ -139,7 +139,7 @@ def _invalid_values(keyword: str, value: JsonValue) -> Iterator[tuple[str, str]]
 
 def _reference_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
     references = References(schemas)
-    names = Counter[str]()
+    names = set[str]()
     for pointer, schema in schemas.items():
         if isinstance(schema, bool):
             continue
@@ -148,9 +148,11 @@ def _reference_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProb
             if reference is not None and references.target(reference) is None:
                 yield SchemaProblem(f"{pointer}/{keyword}", _why_unresolvable(str(reference)))
         for keyword in ("$anchor", "$dynamicAnchor"):
-            names[name := str(schema.get(keyword, ""))] += 1
-            if name and names[name] == 2:
-                yield SchemaProblem(f"{pointer}/{keyword}", f"The name '{_shortened(name)}' stands twice. Rename one.")
+            name = schema.get(keyword)
+            if isinstance(name, str):
+                if name in names:
+                    yield SchemaProblem(f"{pointer}/{keyword}", "Another subschema has this name. Choose a new one.")
+                names.add(name)
 
 
 def _why_unresolvable(reference: str) -> str:
@@ -166,10 +168,14 @@ def _why_unresolvable(reference: str) -> str:
 
 
 def _pattern_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
-    sizes: dict[str, int] = {}
-    for pointer, pattern in _patterns(schemas):
+    found = list(_patterns(schemas))
+    if (count := len({pattern for _, pattern in found})) > MAX_PATTERNS:
+        yield SchemaProblem("", f"The schema has {count:,} different patterns; {MAX_PATTERNS} are allowed. Divide it.")
+        return
+    sizes = {}
+    for pointer, pattern in found:
         if len(pattern) > MAX_PATTERN_LENGTH:
-            message = f"The pattern has {len(pattern):,} characters; {MAX_PATTERN_LENGTH:,} are allowed."
+            message = f"The pattern has {len(pattern):,} characters; {MAX_PATTERN_LENGTH:,} are allowed. Shorten it."
             yield SchemaProblem(pointer, message)
         elif (kib := compiled_kib(pattern)) is None:
             yield SchemaProblem(
@@ -180,11 +186,7 @@ def _pattern_problems(schemas: Mapping[str, Subschema]) -> Iterator[SchemaProble
             )
         else:
             sizes[pattern] = kib
-    if len(sizes) > MAX_PATTERNS:
-        yield SchemaProblem(
-            "", f"The schema has {len(sizes)} different patterns; {MAX_PATTERNS} are allowed. Divide it."
-        )
-    elif (total := sum(sizes.values())) > MAX_PATTERNS_KIB:
+    if (total := sum(sizes.values())) > MAX_PATTERNS_KIB:
         message = f"The patterns of the schema take {total:,} KiB when compiled; {MAX_PATTERNS_KIB:,} are allowed."
         yield SchemaProblem("", f"{message} Shorten the repetitions; for lengths, use minLength and maxLength.")
 
@@ -267,6 +269,7 @@ class Compiled:
         declared: Any = document.get("properties", {}), document.get("required", [])
         self._declares_key = any(key_field in names for names in declared)
         self._plan = Plan(document)
+        self._plan.check()
         self._validator = _validator(document)
 
     def violations(self, payload: JsonObject) -> list[Violation]:
@@ -280,10 +283,8 @@ class Compiled:
             candidates.insert(0, {name: value for name, value in payload.items() if name != self._key_field})
         work = self._plan.measure(payload)
         if work.steps > MAX_WORK:
-            excess = f"{work.steps / MAX_WORK:.1f} times"
-            return [
-                Violation("", f"Checking this takes {excess} the work allowed with this schema. Send smaller items.")
-            ]
+            message = f"Checking this would take {work.steps / MAX_WORK:.1f} times the work that is allowed."
+            return [Violation("", f"{message} Send smaller items, or simplify the schema.")]
         if any(map(self._validator.is_valid, candidates)):
             return []
         return self._listed(candidates[0], can_list_all=work.listing <= MAX_LISTING and work.nesting <= MAX_NESTING)
@@ -300,9 +301,8 @@ class Compiled:
                 self._validator.validate(payload)
             except ValidationError as error:
                 return [_violation(error, payload)]
-        return [
-            Violation("", "The payload does not fit the schema, and is too large to say where. Send a smaller one.")
-        ]
+        message = "The payload does not fit the schema, and is too large to say where. Send a smaller one."
+        return [Violation("", message)]
 
 
 _compiled: OrderedDict[Hashable, Compiled] = OrderedDict()
@@ -311,7 +311,7 @@ _lock = Lock()
 
 def compiled(schema: Schema) -> Compiled:
     """The schema ready to use. It is kept per version; a schema whose document is deferred is not loaded for it."""
-    if schema.pk is None:
+    if not schema.pk:
         return Compiled(schema.parsed_document(), schema.key_field)
     # A transaction that is rolled back can leave its number and version to another document: hence the time.
     key = schema.pk, schema.version, schema.updated_at, schema.key_field

@@ -88,6 +88,7 @@ class Item(models.Model):
 
     class Meta:
         ordering = ["schema", "key"]
+        indexes = [models.Index(fields=["schema", "id"], name="items_of_a_schema")]
         constraints = [
             models.UniqueConstraint(fields=["schema", "key"], name="one_item_per_schema_and_key"),
         ]
