@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_BYTES = 256 * 1024
-MAX_SUBSCHEMAS = 5_000
 MAX_PATTERN_LENGTH = 4_096
 MAX_PATTERNS = 200
-MAX_PATTERNS_KIB = 4 * 1024
+MAX_PATTERNS_KIB = 8 * 1024
 """All patterns of a document, compiled."""
 
 MAX_WORK = 15_000_000
@@ -47,7 +46,6 @@ MAX_NESTING = 250
 MAX_VIOLATIONS = 50
 MAX_PROBLEMS = 50
 MAX_MESSAGE = 300
-MAX_POINTER = 500
 
 KEY_TYPES = frozenset({"string", "integer"})
 
@@ -80,37 +78,35 @@ def problems(document: JsonValue, key_field: str = "id") -> list[SchemaProblem]:
         return [SchemaProblem("", "Write a JSON Schema that is an object.")]
     try:
         json_values.check_portable(document)
-    except json_values.NotPortable as error:
+        _check_size(document)
+        schemas = subschemas(document)
+    except (json_values.NotPortable, TooCostly) as error:
         return [SchemaProblem(error.pointer, error.message)]
-    schemas = subschemas(document)
-    found = list(_size_problems(document, schemas))
-    for pointer, schema in schemas.items() if not found else ():
-        found += [SchemaProblem(pointer + place, message) for place, message in _misuses(schema, is_root=not pointer)]
+    found = [SchemaProblem(*misuse) for pointer, schema in schemas.items() for misuse in _misuses(pointer, schema)]
     if not found:
         found = [*_reference_problems(schemas), *_pattern_problems(schemas), *_key_problems(document, key_field)]
-    return found[:MAX_PROBLEMS] or list(_cost_problems(document))
+    return found[:MAX_PROBLEMS] or list(_compilation_problems(document, key_field))
 
 
-def _size_problems(document: JsonObject, schemas: Mapping[str, Subschema]) -> Iterator[SchemaProblem]:
-    size = len(json_values.compact(document).encode())
-    if size > MAX_BYTES:
+def _check_size(document: JsonObject) -> None:
+    if (size := len(json_values.compact(document).encode())) > MAX_BYTES:
         message = f"The schema has {size:,} bytes as compact JSON; {MAX_BYTES:,} are allowed. Divide or shorten it."
-        yield SchemaProblem("", message)
-    if len(schemas) > MAX_SUBSCHEMAS:
-        message = f"The schema holds {len(schemas):,} subschemas; {MAX_SUBSCHEMAS:,} are allowed. Divide it."
-        yield SchemaProblem("", message)
+        raise TooCostly("", message)
 
 
-def _misuses(schema: Subschema, *, is_root: bool) -> Iterator[tuple[str, str]]:
+def _misuses(pointer: str, schema: Subschema) -> Iterator[tuple[str, str]]:
     """Pointers and messages for the keywords of one subschema, without its own subschemas."""
     for keyword, value in schema.items() if isinstance(schema, dict) else ():
         if keyword == "$schema":
             if value not in (DIALECT, f"{DIALECT}#"):
-                yield "/$schema", f"Only JSON Schema 2020-12 is supported. Write {DIALECT}, or leave $schema out."
-        elif keyword == "$id" and not is_root:
-            yield "/$id", "Leave $id out below the root: all references are within this one document."
+                yield (
+                    f"{pointer}/$schema",
+                    f"Only JSON Schema 2020-12 is supported. Write {DIALECT}, or leave $schema out.",
+                )
+        elif keyword == "$id" and pointer:
+            yield f"{pointer}/$id", "Leave $id out below the root: all references are within this one document."
         else:
-            yield from _invalid_values(keyword, _shallow(keyword, value))
+            yield from ((pointer + place, message) for place, message in _invalid(keyword, _shallow(keyword, value)))
 
 
 def _shallow(keyword: str, value: JsonValue) -> JsonValue:
@@ -123,7 +119,7 @@ def _shallow(keyword: str, value: JsonValue) -> JsonValue:
     return True if found else value
 
 
-def _invalid_values(keyword: str, value: JsonValue) -> Iterator[tuple[str, str]]:
+def _invalid(keyword: str, value: JsonValue) -> Iterator[tuple[str, str]]:
     alone: JsonObject = {keyword: value}
     if _METASCHEMA.is_valid(alone):
         return
@@ -208,14 +204,11 @@ def _key_problems(document: JsonObject, key_field: str) -> Iterator[SchemaProble
         )
 
 
-def _cost_problems(document: JsonObject) -> Iterator[SchemaProblem]:
+def _compilation_problems(document: JsonObject, key_field: str) -> Iterator[SchemaProblem]:
     try:
-        Plan(document).check()
+        Compiled(document, key_field)
     except TooCostly as error:
         yield SchemaProblem(error.pointer, error.message)
-        return
-    try:
-        _validator(document)
     except (ValidationError, ReferencingError) as error:
         yield SchemaProblem("", f"The schema cannot be compiled: {_shortened(error.message)}.")
 
@@ -371,7 +364,7 @@ def _pointer(place: Sequence[str | int]) -> str:
     pointer = ""
     for name in place:
         longer = f"{pointer}/{json_values.escaped(str(name))}"
-        if len(longer) > MAX_POINTER:
+        if len(longer) > json_values.MAX_POINTER:
             break
         pointer = longer
     return pointer

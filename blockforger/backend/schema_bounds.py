@@ -38,6 +38,9 @@ MAX_HEIGHT = 32
 MAX_EFFORT = 500_000
 """For finding all states: about half a second and 50 MB."""
 MAX_PATTERN_KIB = 1_024
+MAX_SUBSCHEMAS = 5_000
+MAX_SUBSCHEMA_POINTER = 2_000
+"""Characters. All pointers of a document are held at once."""
 
 Subschema: TypeAlias = "JsonObject | bool"
 Name: TypeAlias = "str | int | None"
@@ -96,10 +99,18 @@ def parts(schema: JsonValue) -> Iterator[Part]:
 
 
 def subschemas(document: JsonObject) -> dict[str, Subschema]:
-    """The document and every schema in it, by JSON Pointer, outer ones before inner ones."""
+    """The document and every schema in it, by JSON Pointer, outer ones before inner ones.
+
+    Raises TooCostly if they are too many or too far in.
+    """
     found: list[tuple[str, Subschema]] = [("", document)]
     for pointer, schema in found:
+        if len(pointer) > MAX_SUBSCHEMA_POINTER:
+            around = pointer[:MAX_SUBSCHEMA_POINTER].rpartition("/")[0]
+            raise TooCostly(around, "Names are too long here to be pointed at. Shorten them.")
         found += [(pointer + part.pointer, part.schema) for part in parts(schema)]
+        if len(found) > MAX_SUBSCHEMAS:
+            raise TooCostly("", f"The schema holds more than {MAX_SUBSCHEMAS:,} subschemas. Divide it.")
     return dict(found)
 
 
@@ -133,20 +144,23 @@ class References:
 
 @lru_cache(maxsize=4_096)
 def compiled_kib(pattern: str) -> int | None:
-    """The size of a compiled pattern in KiB, as a power of 4; None if it does not compile within MAX_PATTERN_KIB.
+    """The size of a compiled pattern in KiB, as a power of 2; None if it does not compile within MAX_PATTERN_KIB.
 
     The engine takes time in proportion to the text, but to this size as well: up to 40 ns for a KiB and a character.
     """
-    kib = 1
-    while kib <= MAX_PATTERN_KIB:
-        options = RegexOptions(size_limit=kib * 1024)
-        try:
-            Draft202012Validator({"pattern": pattern}, offline=True, pattern_options=options)
-        except ValidationError:
-            kib *= 4
-        else:
-            return kib
-    return None
+    if not _compiles(pattern, MAX_PATTERN_KIB):
+        return None
+    sizes = (2**power for power in range(MAX_PATTERN_KIB.bit_length()))
+    return next(kib for kib in sizes if _compiles(pattern, kib))
+
+
+def _compiles(pattern: str, kib: int) -> bool:
+    options = RegexOptions(size_limit=kib * 1024)
+    try:
+        Draft202012Validator({"pattern": pattern}, offline=True, pattern_options=options)
+    except ValidationError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
