@@ -183,10 +183,15 @@ def test_a_list_is_read_page_by_page(client: APIClient) -> None:
 
 @pytest.mark.parametrize(
     ("query", "parameter"),
-    [({"limit": "0"}, "limit"), ({"limit": "1001"}, "limit"), ({"limit": "x"}, "limit"), ({"limit": "9" * 5000}, "limit"),
-     ({"cursor": "x"}, "cursor"),
-     ({"cursor": "9" * 30}, "cursor")],
-)  # fmt: skip
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "1001"}, "limit"),
+        ({"limit": "x"}, "limit"),
+        ({"limit": "9" * 5000}, "limit"),
+        ({"cursor": "x"}, "cursor"),
+        ({"cursor": "9" * 30}, "cursor"),
+    ],
+)
 def test_a_bad_parameter_is_named(client: APIClient, query: dict[str, str], parameter: str) -> None:
     answer = client.get(PETS, query)
     assert (answer.status_code, answer.json()["parameter"]) == (400, parameter)
