@@ -182,6 +182,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"expires": 5},
     },
+    "prune-what-has-had-its-time": {
+        "task": "eventing.tasks.prune",
+        "schedule": 300.0,
+        "options": {"expires": 120},
+    },
 }
 
 BLOCKFORGER_ENVIRONMENT = env.str("BLOCKFORGER_ENVIRONMENT", default="local")
@@ -199,3 +204,8 @@ BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
 BLOCKFORGER_INPUT_QUEUE_NAME = env.str(
     "BLOCKFORGER_INPUT_QUEUE_NAME", default=f"blockforger-input-{BLOCKFORGER_ENVIRONMENT}"
 )
+# Days that events are kept after they were delivered, or died, and for which an event that comes again is known.
+# The last covers SQS's 14 days twice: a redrive from the dead-letter queue begins them anew.
+BLOCKFORGER_KEEP_OUTBOX_DAYS = env.int("BLOCKFORGER_KEEP_OUTBOX_DAYS", default=30)
+BLOCKFORGER_KEEP_DEAD_EVENTS_DAYS = env.int("BLOCKFORGER_KEEP_DEAD_EVENTS_DAYS", default=90)
+BLOCKFORGER_KEEP_EVENT_RECORDS_DAYS = env.int("BLOCKFORGER_KEEP_EVENT_RECORDS_DAYS", default=30)

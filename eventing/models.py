@@ -140,7 +140,8 @@ class OutboxEvent(models.Model):
     status = models.CharField(max_length=10, choices=OutboxStatus, default=OutboxStatus.PENDING)
     # Attempts whose answer is known; one more may have been made by a publisher that died.
     attempts = models.PositiveIntegerField(default=0)
-    # Not sent before, and later events of its stream wait with it. None: never tried, it may go at once.
+    # Not sent before, and later events of its stream wait with it. None: never tried, it may go at once. Of a dead
+    # event: about when it died, from which on it is kept for its time.
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     # First of the failures that may pass; a day later the event is dead.
     failing_since = models.DateTimeField(null=True, blank=True)

@@ -166,7 +166,7 @@ def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
             )
             event.failing_since = None
         case Verdict.REFUSED:
-            event.status = OutboxStatus.DEAD
+            event.status, event.next_attempt_at = OutboxStatus.DEAD, now
         case Verdict.RETRY:
             event.failing_since = event.failing_since or now
             if now - event.failing_since >= RETRY_FOR:

@@ -131,7 +131,10 @@ class OperationRecord(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["tenant", "id"], name="records_of_a_tenant")]
+        indexes = [
+            models.Index(fields=["tenant", "id"], name="records_of_a_tenant"),
+            models.Index(fields=["origin", "received_at"], name="records_by_age"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["origin", "idempotency_key"], name="one_record_per_origin_and_idempotency_key"
