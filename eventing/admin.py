@@ -19,7 +19,7 @@ from django.utils.functional import cached_property
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
 from eventing import rule_checks, rule_documents, tenant_files
-from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutputRule
+from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import BigTable, ReadOnly, SuperusersOnly, TenantAdmin, TenantFilter, pretty_json
 from tenants.models import Tenant
 
@@ -174,7 +174,7 @@ class OutboxEventAdmin(BigTable):
     fields = (
         *("id", "tenant", "sequence", "place", "rule_id", "operation", "schema_name", "item_key"),
         *("status", "attempts", "error_code", "error_message", "eventbridge_id"),
-        *("time", "next_attempt_at", "failing_since", "delivered_at"),
+        *("time", "next_attempt_at", "failing_since", "delivered_at", "replay"),
         *("bus_arn", "source", "detail_type", "resources_shown", "detail_shown", "lane", "stream"),
     )
 
@@ -188,6 +188,14 @@ class OutboxEventAdmin(BigTable):
     @admin.display(description="detail")
     def detail_shown(self, event: OutboxEvent) -> SafeString:
         return pretty_json(event.detail)
+
+
+@admin.register(Replay)
+class ReplayAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["created_at", "tenant", "who", "why", "events", "finished_at"]
+    list_filter = [TenantFilter]
+    list_select_related = ["tenant"]
+    fields = ("id", "tenant", "who", "why", "selection", "events", "created_at", "finished_at")
 
 
 @admin.register(Lane)

@@ -13,13 +13,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from eventing.models import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from django.db.models import Expression
 
 LANES = 64
 """How many lanes there are. An event's lane is stored with it: with another number, order would be lost for events
@@ -47,6 +49,19 @@ def stream_of(*parts: str) -> int:
 
 def lane_of(stream: int) -> int:
     return stream % LANES
+
+
+def of_replays() -> dict[str, Expression]:
+    """The stream and lane, as an update's values, of what is replayed: not those of its item's new events.
+
+    Replayed events of one item still share a stream, and keep their order.
+    """
+    replayed = Q(replay__isnull=False)
+    return {
+        "stream": Case(When(replayed, then=F("stream")), default=Value(-1) - F("stream")),
+        # As lane_of says of that stream.
+        "lane": Case(When(replayed, then=F("lane")), default=Value(LANES - 1) - F("lane")),
+    }
 
 
 def create_all(using: str, **_: object) -> None:

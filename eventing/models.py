@@ -1,4 +1,4 @@
-"""What goes out: buses, output rules, the outbox, and the lanes by which publishers share it."""
+"""What goes out: buses, output rules, the outbox and its replays, and the lanes by which publishers share it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models import F, Q
+from django.utils import timezone
 
 from blockforger.backend.models import WRITES, Schema
 from tenants.models import Tenant
@@ -103,6 +104,33 @@ class EventBus(models.Model):
         return self.arn
 
 
+class Replay(models.Model):
+    """Who had which events sent once more, and why. What is unfinished can be carried on."""
+
+    # None: events of every tenant, by an operator.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="replays", null=True, blank=True)
+    who = models.CharField(max_length=150)
+    why = models.TextField()
+    # The filters, as replays.Selection writes them.
+    selection = models.JSONField()
+    # How many became pending again; grows in the transactions in which they do.
+    events = models.PositiveBigIntegerField(default=0)
+    # Events that were written, or delivered, after this are no part of it.
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # None while there may be events left to replay.
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(who=""), name="replay_says_who"),
+            models.CheckConstraint(condition=~Q(why=""), name="replay_says_why"),
+        ]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"
+
+
 class OutboxStatus(models.TextChoices):
     PENDING = "pending", "Pending"
     DELIVERED = "delivered", "Delivered"
@@ -133,7 +161,8 @@ class OutboxEvent(models.Model):
     detail = models.TextField()
     time = models.DateTimeField()
 
-    # Hash of tenant, schema, item and bus: events with the same stream go out one after the other.
+    # Hash of tenant, schema, item and bus: events with the same stream go out one after the other. A replayed event
+    # has another stream than the item's new events, so that neither waits for the other.
     stream = models.BigIntegerField()
     # stream mod lanes.LANES: who leases the lane may send its events.
     lane = models.PositiveSmallIntegerField()
@@ -147,9 +176,14 @@ class OutboxEvent(models.Model):
     failing_since = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=100, blank=True)
     error_message = models.TextField(blank=True)
-    # EventBridge's id of the accepted event.
+    # EventBridge's id of the accepted event, and when it was accepted. A replay leaves them until it is accepted again:
+    # a pending event that has them was delivered before.
     eventbridge_id = models.CharField(max_length=64, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+    # The last replay that made it pending again. Attempts and errors are those since then.
+    replay = models.ForeignKey(
+        Replay, on_delete=models.RESTRICT, related_name="replayed_events", null=True, blank=True, db_index=False
+    )
 
     class Meta:
         ordering = ["-id"]

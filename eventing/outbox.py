@@ -11,6 +11,7 @@ from urllib.parse import quote
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Window
 from django.db.models.functions import RowNumber
+from django.db.models.lookups import IsNull
 from django.utils import timezone
 
 from blockforger.backend import deadlocks, json_values
@@ -101,8 +102,9 @@ def lanes_with_work(*, at: datetime) -> list[int]:
 
 
 def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[OutboxEvent]:
-    """The next events of these lanes, each stream in order, the tenants taking turns."""
-    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[F("sequence"), F("place")])
+    """The next events of these lanes, each stream in order, the tenants taking turns, what is replayed coming last."""
+    replayed = IsNull(F("replay"), rhs=False)
+    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[replayed, F("sequence"), F("place")])
     # Chosen by their keys alone, so that the sorting does not carry the payloads.
     chosen = sendable(at=at).filter(lane__in=lane_ids).annotate(turn=turn).order_by("turn", "tenant_id")
     ids = list(chosen.values_list("pk", flat=True)[:at_most])

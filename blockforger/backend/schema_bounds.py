@@ -150,7 +150,7 @@ def compiled_kib(pattern: str) -> int | None:
     """
     if not _compiles(pattern, MAX_PATTERN_KIB):
         return None
-    sizes = (2**power for power in range(MAX_PATTERN_KIB.bit_length()))
+    sizes = (1 << power for power in range(MAX_PATTERN_KIB.bit_length()))
     return next(kib for kib in sizes if _compiles(pattern, kib))
 
 
