@@ -13,9 +13,9 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from blockforger.backend import json_values
-from eventing import backoff, event_format, lanes, nudges, rules
+from eventing import backoff, buses, event_format, lanes, nudges, rules
 from eventing.answers import Verdict
-from eventing.models import EventBus, Lane, OutboxEvent, OutboxStatus
+from eventing.models import Lane, OutboxEvent, OutboxStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 RETRY_FOR = timedelta(hours=24)
 _RETRY_BASE, _RETRY_CAP = timedelta(seconds=1), timedelta(minutes=15)
-_PAUSE_BASE, _PAUSE_CAP = timedelta(seconds=15), timedelta(minutes=15)
 
 
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
@@ -75,10 +74,10 @@ def sendable() -> QuerySet[OutboxEvent]:
     """Pending events whose time has come, whose bus is not paused, and before which none of their stream waits."""
     now = timezone.now()
     pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
-    paused = EventBus.objects.filter(paused_until__gt=now).values("arn")
     earlier = Q(sequence__lt=OuterRef("sequence")) | Q(sequence=OuterRef("sequence"), place__lt=OuterRef("place"))
     waiting_before = pending.filter(earlier, stream=OuterRef("stream"), next_attempt_at__gt=now)
-    return pending.filter(~Exists(waiting_before), next_attempt_at__lte=now).exclude(bus_arn__in=paused).order_by()
+    ready = pending.filter(~Exists(waiting_before), next_attempt_at__lte=now)
+    return ready.exclude(bus_arn__in=buses.paused(now).values("arn")).order_by()
 
 
 def lanes_with_work() -> QuerySet[Lane]:
@@ -110,7 +109,7 @@ class Tally:
         )
 
 
-def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]]) -> Tally:
+def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]], *, is_probe: bool = False) -> Tally:
     """Write the answers down, but for lanes that were lost meanwhile: their new holder decides."""
     with transaction.atomic():
         held = lanes.lock_held(lease)
@@ -131,7 +130,7 @@ def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]]) -> Tally
                 "delivered_at",
             ],
         )
-        _note_buses(settled, now)
+        buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
     states = [event.status for event, _ in settled]
     held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in settled)
     return Tally(
@@ -162,23 +161,3 @@ def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
             event.next_attempt_at = now + backoff.full_jitter(event.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         case Verdict.BUS_REFUSED:
             pass  # it waits for its bus, however long that takes
-
-
-def _note_buses(results: Iterable[tuple[OutboxEvent, Answer]], now: datetime) -> None:
-    accepted = {event.bus_arn for event, answer in results if answer.verdict is Verdict.ACCEPTED}
-    refused = {event.bus_arn: answer for event, answer in results if answer.verdict is Verdict.BUS_REFUSED}
-    for arn, answer in sorted(refused.items(), key=lambda item: item[0]):
-        bus, _ = EventBus.objects.select_for_update().get_or_create(arn=arn)
-        if bus.paused_until is None or bus.paused_until <= now:
-            bus.refusals += 1
-            bus.paused_until = now + backoff.doubled(bus.refusals, base=_PAUSE_BASE, cap=_PAUSE_CAP)
-        bus.pause_reason = f"{answer.code}: {answer.message}"
-        bus.save()
-    EventBus.objects.filter(arn__in=accepted - refused.keys(), refusals__gt=0).update(
-        refusals=0, paused_until=None, pause_reason=""
-    )
-
-
-def distrusted_buses(arns: Collection[str]) -> set[str]:
-    """Those that refused us lately: they are tried with one event before they get more."""
-    return set(EventBus.objects.filter(arn__in=arns, refusals__gt=0).values_list("arn", flat=True))
