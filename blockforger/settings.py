@@ -4,7 +4,9 @@ With none set, Blockforger runs on what needs no server: SQLite, Celery's filesy
 docs/operations.md lists the variables.
 """
 
+import contextlib
 import secrets
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,13 +24,17 @@ def _secret_key_of_this_installation() -> str:
     """A random key, made once and kept in the state directory; `check --deploy` demands one from outside."""
     path = STATE_DIR / "secret_key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(64))
+        # Linked into place whole, so that processes which start together agree on one.
+        with tempfile.NamedTemporaryFile("w", dir=STATE_DIR) as draft:
+            draft.write(secrets.token_urlsafe(64))
+            draft.flush()
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(draft.name)
     return path.read_text()
 
 
 SITE_URL = urlsplit(env.str("BLOCKFORGER_SITE_URL", default="http://127.0.0.1:8000"))
-SECRET_KEY_IS_CONFIGURED = "SECRET_KEY" in env.ENVIRON
+SECRET_KEY_IS_CONFIGURED = bool(env.str("SECRET_KEY", default=""))
 SECRET_KEY = env.str("SECRET_KEY", default="") or _secret_key_of_this_installation()
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[SITE_URL.hostname or "", "localhost", "127.0.0.1"])
@@ -86,12 +92,19 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         # transaction that reads first and writes later could not be retried by SQLite itself.
         "timeout": 20,
         "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    _TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=30)
+    DATABASES["default"].setdefault("OPTIONS", {}).update(
+        connect_timeout=5,
+        # A process that froze in a transaction holds a tenant's account: PostgreSQL ends it.
+        options=f"-c statement_timeout={_TIMEOUT}s -c idle_in_transaction_session_timeout={_TIMEOUT}s",
+        keepalives_idle=30,
+        tcp_user_timeout=30_000,
+    )
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -169,6 +182,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"expires": 5},
     },
+    "prune-what-has-had-its-time": {
+        "task": "eventing.tasks.prune",
+        "schedule": 300.0,
+        "options": {"expires": 120},
+    },
 }
 
 BLOCKFORGER_ENVIRONMENT = env.str("BLOCKFORGER_ENVIRONMENT", default="local")
@@ -185,4 +203,14 @@ BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_0
 BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
 BLOCKFORGER_INPUT_QUEUE_NAME = env.str(
     "BLOCKFORGER_INPUT_QUEUE_NAME", default=f"blockforger-input-{BLOCKFORGER_ENVIRONMENT}"
+)
+# Days that events are kept after they were delivered, or died, and for which an event that comes again is known.
+# The last covers SQS's 14 days twice: a redrive from the dead-letter queue begins them anew.
+BLOCKFORGER_KEEP_OUTBOX_DAYS = env.int("BLOCKFORGER_KEEP_OUTBOX_DAYS", default=30)
+BLOCKFORGER_KEEP_DEAD_EVENTS_DAYS = env.int("BLOCKFORGER_KEEP_DEAD_EVENTS_DAYS", default=90)
+BLOCKFORGER_KEEP_EVENT_RECORDS_DAYS = env.int("BLOCKFORGER_KEEP_EVENT_RECORDS_DAYS", default=30)
+# Its dead-letter queue, from which `redrive_input` takes.
+BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_URL = env.str("BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_URL", default="")
+BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_NAME = env.str(
+    "BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_NAME", default=f"blockforger-input-dead-letter-{BLOCKFORGER_ENVIRONMENT}"
 )

@@ -5,6 +5,8 @@ from django.urls import include, path
 
 from blockforger import health
 
+admin.site.site_url = None  # there are no pages beside it
+
 urlpatterns = [
     path("api/", include("blockforger.backend.urls")),
     path("admin/", admin.site.urls),

@@ -204,7 +204,7 @@ def _announce(printer: _WatchingPrinter, web_port: int, guide: str) -> None:
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - our own address
-            return bool(response.status == 200)
+            return bool(json.load(response)["status"] == "ok")
     except OSError:
         return False
 

@@ -12,14 +12,14 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
-from django.db.models import CharField
+from django.db.models import CharField, F
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.functional import cached_property
 
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
 from eventing import rule_checks, rule_documents, tenant_files
-from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutputRule
+from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import BigTable, ReadOnly, SuperusersOnly, TenantAdmin, TenantFilter, pretty_json
 from tenants.models import Tenant
 
@@ -39,6 +39,8 @@ RULE_FIELDS = (
     ("source", "detail_type"),
     ("operations", "schema_names"),
 )
+# The databases differ on where empty values come.
+ORDER_OF_EVENTS = (F("schema_id").asc(nulls_first=True), "position", "id")
 WIDE_TEXT = AdminTextInputWidget(attrs={"class": "vLargeTextField"})
 
 
@@ -116,7 +118,7 @@ class OutputRuleInline(SuperusersOnly, admin.StackedInline):
     form = OutputRuleForm
     formset = OutputRuleFormSet
     extra = 0
-    ordering = ["schema_id", "position", "id"]
+    ordering = ORDER_OF_EVENTS
     fields = RULE_FIELDS
 
 
@@ -127,6 +129,7 @@ class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
     list_filter = [TenantFilter]
     list_select_related = ["tenant", "schema"]
     search_fields = ["tenant__name", "eventbridge_arn"]
+    ordering = ("tenant__name", *ORDER_OF_EVENTS)
     readonly_fields = ("tenant",)
     fields = ("tenant", *RULE_FIELDS)
 
@@ -171,7 +174,7 @@ class OutboxEventAdmin(BigTable):
     fields = (
         *("id", "tenant", "sequence", "place", "rule_id", "operation", "schema_name", "item_key"),
         *("status", "attempts", "error_code", "error_message", "eventbridge_id"),
-        *("time", "next_attempt_at", "failing_since", "delivered_at"),
+        *("time", "next_attempt_at", "failing_since", "delivered_at", "replay"),
         *("bus_arn", "source", "detail_type", "resources_shown", "detail_shown", "lane", "stream"),
     )
 
@@ -185,6 +188,14 @@ class OutboxEventAdmin(BigTable):
     @admin.display(description="detail")
     def detail_shown(self, event: OutboxEvent) -> SafeString:
         return pretty_json(event.detail)
+
+
+@admin.register(Replay)
+class ReplayAdmin(ReadOnly, admin.ModelAdmin):
+    list_display = ["created_at", "tenant", "who", "why", "events", "finished_at"]
+    list_filter = [TenantFilter]
+    list_select_related = ["tenant"]
+    fields = ("id", "tenant", "who", "why", "selection", "events", "created_at", "finished_at")
 
 
 @admin.register(Lane)

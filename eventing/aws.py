@@ -45,7 +45,7 @@ _SQS = _RETRYING.merge(Config(read_timeout=30))
 
 
 class QueueMissingError(LookupError):
-    """There is no queue of input events under the configured name."""
+    """There is no queue under the configured name."""
 
 
 class _Clients:
@@ -103,6 +103,12 @@ def bus_checks_client(region: str) -> EventBridgeClient:
     return cast("EventBridgeClient", _clients.get("events", region, _CHECKS))
 
 
+def own_account() -> str:
+    """The account that our credentials are of. Raises one of ERRORS; no permission is needed to ask."""
+    client = cast("Any", _clients.get("sts", own_region(), _CHECKS))
+    return str(client.get_caller_identity()["Account"])
+
+
 def sqs_client() -> SQSClient:
     """For the queues of our own region. It waits for a poll of 20 seconds, the longest that SQS offers."""
     return cast("SQSClient", _clients.get("sqs", own_region(), _SQS))
@@ -123,14 +129,23 @@ def input_queue_url() -> str:
 
     Raises QueueMissingError if there is no queue of that name, and one of ERRORS if AWS cannot be asked.
     """
-    if settings.BLOCKFORGER_INPUT_QUEUE_URL:
-        return str(settings.BLOCKFORGER_INPUT_QUEUE_URL)
-    name = settings.BLOCKFORGER_INPUT_QUEUE_NAME
+    return _queue_url("BLOCKFORGER_INPUT_QUEUE")
+
+
+def input_dead_letter_queue_url() -> str:
+    """The URL of the input queue's dead-letter queue, found and missed in the same way."""
+    return _queue_url("BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE")
+
+
+def _queue_url(setting: str) -> str:
+    if url := getattr(settings, f"{setting}_URL"):
+        return str(url)
+    name = getattr(settings, f"{setting}_NAME")
     client = sqs_client()
     try:
         return client.get_queue_url(QueueName=name)["QueueUrl"]
     except client.exceptions.QueueDoesNotExist as error:
         raise QueueMissingError(
             f"There is no SQS queue '{name}' in {own_region()}. Make it with `manage.py deploy_stack`, or"
-            " name another by BLOCKFORGER_INPUT_QUEUE_URL or BLOCKFORGER_INPUT_QUEUE_NAME."
+            f" name another by {setting}_URL or {setting}_NAME."
         ) from error

@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from django.db.models import Q
 from django.utils import timezone
 
@@ -65,6 +65,8 @@ class Existence(Enum):
     MISSING = auto()
     # We may not ask.
     DENIED = auto()
+    # It is not seen, but it is another account's, of which we would see none without that bus's own permission.
+    ELSEWHERE = auto()
     # It gave no answer, which says nothing of the bus.
     UNANSWERED = auto()
 
@@ -128,6 +130,11 @@ def after_check(bus: EventBus, finding: Finding, now: datetime) -> _Changes:
             "The permission events:DescribeEventBus for this bus is lacking, so nobody notices if the bus does not"
             f" exist: EventBridge would then accept its events and drop them. ({finding.error})"
         )
+    if finding.existence is Existence.ELSEWHERE:
+        note = (
+            "DescribeEventBus does not show it to us, as with any bus of another account whose own policy does not"
+            f" allow us events:DescribeEventBus: nobody notices if it does not exist. ({finding.error})"
+        )
     first_or_found_again = bus.missing_since is not None or not _was_checked(bus)
     return {
         "verified_at": now,
@@ -170,7 +177,7 @@ def after_failures(bus: EventBus, calls: int, answer: Answer, now: datetime, *, 
     }
 
 
-def finding_of(error: ClientError | BotoCoreError) -> Finding:
+def finding_of(error: Exception) -> Finding:
     """What a failed DescribeEventBus says of the bus."""
     code, text = type(error).__name__, str(error)
     if isinstance(error, ClientError):

@@ -1,4 +1,4 @@
-"""System checks of the settings about buses: `manage.py check`, and `check --deploy` for production."""
+"""System checks of the settings about buses and the outbox: `manage.py check`, and `check --deploy` for production."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 
+from blockforger.backend import retention
 from eventing import rule_checks
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 def register() -> None:
     """Make the checks known to Django."""
     checks.register(check_bus_settings, checks.Tags.compatibility)
+    checks.register(check_retention, checks.Tags.compatibility)
     checks.register(check_buses_are_limited, checks.Tags.security, deploy=True)
 
 
@@ -43,6 +46,15 @@ def check_bus_settings(**_: object) -> list[checks.CheckMessage]:
         if not _can_match(pattern)
     ]
     return messages
+
+
+def check_retention(**_: object) -> Iterable[checks.CheckMessage]:
+    """Events that were settled are kept for a day at least."""
+    for setting in ("BLOCKFORGER_KEEP_OUTBOX_DAYS", "BLOCKFORGER_KEEP_DEAD_EVENTS_DAYS"):
+        try:
+            retention.kept_for(setting)
+        except ImproperlyConfigured as error:
+            yield checks.Error(str(error), id="eventing.E003")
 
 
 def check_buses_are_limited(**_: object) -> Iterable[checks.CheckMessage]:

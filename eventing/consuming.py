@@ -14,10 +14,11 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, InterfaceError, close_old_connections, connection
+from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection
 
 from blockforger.backend.operations import execute
 from eventing import aws, backoff, envelopes
+from eventing.models import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 10
-_RETRY_BASE, _RETRY_CAP = timedelta(seconds=2), timedelta(minutes=15)
+_RETRY_BASE, _RETRY_CAP = timedelta(seconds=5), timedelta(minutes=15)
+# The template's maxReceiveCount: an unreadable message is given back at once until it is in the dead-letter queue.
+# A queue without one must not make a busy loop.
+_RECEIVES_BEFORE_DEAD_LETTER = 20
+_OUTAGE_SECONDS = 60
 _AWAY_SECONDS = 1.0
 
 
@@ -97,7 +102,7 @@ class Consumer:
             return 0
         with self._batch_in_hand:
             if self._stopping.is_set():
-                self._hand_back(messages)
+                self._hand_back(messages, seconds=0)
             else:
                 self._handle_all(messages)
         return len(messages)
@@ -110,7 +115,8 @@ class Consumer:
                 try:
                     disposition = handle(message["Body"])
                 except DatabaseAway:
-                    self._hand_back(messages[index:])
+                    # Not at once: others would only receive them to fail too, until they are dead letters.
+                    self._hand_back(messages[index:], seconds=_OUTAGE_SECONDS)
                     raise
                 self.tally[disposition] += 1
                 if disposition in _SETTLED:
@@ -133,16 +139,16 @@ class Consumer:
             # It comes again, and its record answers.
             logger.warning("SQS did not delete a message: %s: %s", failure["Code"], failure.get("Message", ""))
 
-    def _hand_back(self, messages: Iterable[MessageTypeDef]) -> None:
+    def _hand_back(self, messages: Iterable[MessageTypeDef], *, seconds: int) -> None:
         for message in messages:
-            self._hide(message, seconds=0)
+            self._hide(message, seconds=seconds)
 
     def _delay(self, message: MessageTypeDef, disposition: Disposition) -> None:
-        if disposition is Disposition.UNREADABLE:
+        receives = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        if disposition is Disposition.UNREADABLE and receives <= _RECEIVES_BEFORE_DEAD_LETTER:
             # No wait will mend it: it is to reach the dead-letter queue soon.
             self._hide(message, seconds=0)
             return
-        receives = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
         self._hide(message, seconds=int(backoff.doubled(receives, base=_RETRY_BASE, cap=_RETRY_CAP).total_seconds()))
 
     def _hide(self, message: MessageTypeDef, *, seconds: int) -> None:
@@ -168,11 +174,8 @@ def handle(body: str) -> Disposition:
         return Disposition.UNREADABLE
     try:
         outcome = execute(envelopes.operation_of(envelope))
-    except (DatabaseError, InterfaceError) as error:
-        if not database_answers():
-            raise DatabaseAway from error
-        logger.exception("The event %s failed and will be tried again.", envelope.id)
-        return Disposition.FAILED
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseAway from error
     except Exception:  # the outermost loop: one event's fault must not stop the others
         logger.exception("The event %s failed and will be tried again.", envelope.id)
         return Disposition.FAILED
@@ -191,10 +194,10 @@ def drain(*, seconds: float = float("inf")) -> Counter[Disposition]:
 
 
 def database_answers() -> bool:
-    """Whether a new connection to the database works."""
+    """Whether a new connection to the database can write: after a failover it may be able only to read."""
     connection.close()
     try:
-        connection.ensure_connection()
-    except (DatabaseError, InterfaceError):
+        Lane.objects.filter(pk=-1).update(holder="")
+    except (OperationalError, InterfaceError, InternalError):
         return False
     return True

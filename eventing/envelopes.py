@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from blockforger.backend import json_values
 from blockforger.backend.errors import Malformed
@@ -38,7 +39,7 @@ class Envelope:
 def read(body: str) -> Envelope:
     """Read a message's body. Raises Unreadable."""
     try:
-        event = json.loads(body)
+        event = _leniently(body)
     except (ValueError, RecursionError) as error:
         raise Unreadable("The body is not JSON.") from error
     if not isinstance(event, dict):
@@ -78,12 +79,36 @@ def _detail_of(body: str, detail: JsonValue) -> tuple[JsonObject, Refusal | None
     try:
         json_values.parse(body)
         if isinstance(detail, str):
-            detail = json_values.parse(detail)
+            text, detail = detail, None
+            with contextlib.suppress(ValueError, RecursionError):
+                detail = _leniently(text)
+            detail = json_values.parse(text)
     except json_values.NotPortable as error:
-        return detail if isinstance(detail, dict) else {}, Malformed(error.message, pointer=error.pointer)
+        return _writable(detail), Malformed(error.message, pointer=error.pointer)
     if not isinstance(detail, dict):
         return {}, Malformed("The event's detail must be a JSON object.", pointer="/detail")
     return detail, None
+
+
+def _leniently(text: str) -> JsonValue:
+    """JSON as far as Python can read it; numbers of thousands of digits, which it refuses, become 0."""
+    try:
+        return cast("JsonValue", json.loads(text))
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return cast("JsonValue", json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 100 else 0))
+
+
+def _writable(detail: JsonValue) -> JsonObject:
+    """The detail, without what is nested too deeply even to be written down."""
+    if not isinstance(detail, dict):
+        return {}
+    try:
+        json.dumps(detail)
+    except RecursionError:
+        return {name: None if isinstance(value, dict | list) else value for name, value in detail.items()}
+    return detail
 
 
 def _method_of(envelope: Envelope) -> tuple[str, Refusal | None]:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from eventing.models import Lane
@@ -21,7 +21,7 @@ from eventing.models import Lane
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from django.db.models import QuerySet
+    from django.db.models import Expression
 
 LANES = 64
 """How many lanes there are. An event's lane is stored with it: with another number, order would be lost for events
@@ -55,19 +55,32 @@ def lane_of(stream: int) -> int:
     return stream % LANES
 
 
+def of_replays() -> dict[str, Expression]:
+    """The stream and lane, as an update's values, of what is replayed: not those of its item's new events.
+
+    Replayed events of one item still share a stream, and keep their order.
+    """
+    replayed = Q(replay__isnull=False)
+    return {
+        "stream": Case(When(replayed, then=F("stream")), default=Value(-1) - F("stream")),
+        # As lane_of says of that stream.
+        "lane": Case(When(replayed, then=F("lane")), default=Value(LANES - 1) - F("lane")),
+    }
+
+
 def create_all(using: str, **_: object) -> None:
     """Make the rows, after each migration and flush of the database."""
     Lane.objects.using(using).bulk_create([Lane(id=number) for number in range(LANES)], ignore_conflicts=True)
 
 
-def lease(lanes: QuerySet[Lane], *, at_most: int, holder: str) -> Lease | None:
+def lease(lanes: Collection[int], *, at_most: int, holder: str) -> Lease | None:
     """Lease up to that many of these lanes, or None if none of them is free."""
     started = time.monotonic()
     free = Q(leased_until=None) | Q(leased_until__lt=Now())
     with transaction.atomic():
         skip_locked = connection.features.has_select_for_update_skip_locked
-        found = lanes.filter(free).select_for_update(skip_locked=skip_locked).order_by("?")[:at_most]
-        fences = {lane.pk: lane.fence + 1 for lane in found}
+        found = Lane.objects.filter(free, pk__in=lanes).select_for_update(skip_locked=skip_locked).order_by("?")
+        fences = {lane.pk: lane.fence + 1 for lane in found[:at_most]}
         Lane.objects.filter(pk__in=fences).update(
             fence=F("fence") + 1, leased_until=Now() + timedelta(seconds=LEASE_SECONDS), holder=holder
         )

@@ -1,11 +1,13 @@
-"""What goes out: buses, output rules, the outbox, and the lanes by which publishers share it."""
+"""What goes out: buses, output rules, the outbox and its replays, and the lanes by which publishers share it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import uuid_utils.compat as uuid
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -69,6 +71,15 @@ class OutputRule(models.Model):
     def __str__(self) -> str:
         return f"{'/'.join(self.operations) or 'all operations'} of {', '.join(self.schema_names) or 'all schemas'}"
 
+    # A rule and the number by which every process knows that there is a change are saved together, or not at all.
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            return super().delete(*args, **kwargs)
+
     def clean(self) -> None:
         from eventing import rules
 
@@ -105,6 +116,33 @@ class EventBus(models.Model):
         return self.arn
 
 
+class Replay(models.Model):
+    """Who had which events sent once more, and why. What is unfinished can be carried on."""
+
+    # None: events of every tenant, by an operator.
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="replays", null=True, blank=True)
+    who = models.CharField(max_length=150)
+    why = models.TextField()
+    # The filters, as replays.Selection writes them.
+    selection = models.JSONField()
+    # How many became pending again; grows in the transactions in which they do.
+    events = models.PositiveBigIntegerField(default=0)
+    # Events that were written, or delivered, after this are no part of it.
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # None while there may be events left to replay.
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=~Q(who=""), name="replay_says_who"),
+            models.CheckConstraint(condition=~Q(why=""), name="replay_says_why"),
+        ]
+
+    def __str__(self) -> str:
+        return f"replay {self.pk}"
+
+
 class OutboxStatus(models.TextChoices):
     PENDING = "pending", "Pending"
     DELIVERED = "delivered", "Delivered"
@@ -135,22 +173,29 @@ class OutboxEvent(models.Model):
     detail = models.TextField()
     time = models.DateTimeField()
 
-    # Hash of tenant, schema, item and bus: events with the same stream go out one after the other.
+    # Hash of tenant, schema, item and bus: events with the same stream go out one after the other. A replayed event
+    # has another stream than the item's new events, so that neither waits for the other.
     stream = models.BigIntegerField()
     # stream mod lanes.LANES: who leases the lane may send its events.
     lane = models.PositiveSmallIntegerField()
     status = models.CharField(max_length=10, choices=OutboxStatus, default=OutboxStatus.PENDING)
     # Attempts whose answer is known; one more may have been made by a publisher that died.
     attempts = models.PositiveIntegerField(default=0)
-    # Not sent before; later events of its stream wait with it.
-    next_attempt_at = models.DateTimeField(default=timezone.now)
+    # Not sent before, and later events of its stream wait with it. None: never tried, it may go at once. Of a dead
+    # event: about when it died, from which on it is kept for its time.
+    next_attempt_at = models.DateTimeField(null=True, blank=True)
     # First of the failures that may pass; a day later the event is dead.
     failing_since = models.DateTimeField(null=True, blank=True)
     error_code = models.CharField(max_length=100, blank=True)
     error_message = models.TextField(blank=True)
-    # EventBridge's id of the accepted event.
+    # EventBridge's id of the accepted event, and when it was accepted. A replay leaves them until it is accepted again:
+    # a pending event that has them was delivered before.
     eventbridge_id = models.CharField(max_length=64, blank=True)
     delivered_at = models.DateTimeField(null=True, blank=True)
+    # The last replay that made it pending again. Attempts and errors are those since then.
+    replay = models.ForeignKey(
+        Replay, on_delete=models.RESTRICT, related_name="replayed_events", null=True, blank=True, db_index=False
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -160,10 +205,11 @@ class OutboxEvent(models.Model):
                 condition=Q(status=OutboxStatus.PENDING),
                 name="outbox_pending_by_lane",
             ),
+            # Only what was tried can make its stream wait: without this, a stream of n events would be read n² times.
             models.Index(
                 fields=["stream", "sequence", "place"],
-                condition=Q(status=OutboxStatus.PENDING),
-                name="outbox_pending_by_stream",
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False),
+                name="outbox_waiting_by_stream",
             ),
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
         ]

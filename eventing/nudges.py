@@ -12,11 +12,12 @@ import threading
 import time
 
 from celery import current_app
+from django.conf import settings
 from kombu.exceptions import OperationalError
 
 logger = logging.getLogger(__name__)
 
-_MIN_INTERVAL_SECONDS = 0.02
+_MIN_INTERVAL_SECONDS = 0.05
 _CONNECT_SECONDS = 0.2
 # For brokers over a socket; kombu's other transports ignore what they do not know.
 _ONE_TRY = {"socket_timeout": 1.0, "socket_connect_timeout": _CONNECT_SECONDS, "max_retries": 0}
@@ -28,26 +29,41 @@ class _Nudger:
     """The thread of one process."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.wanted = threading.Event()
         threading.Thread(target=self._run, name="outbox-nudges", daemon=True).start()
 
     def _run(self) -> None:
         while self.wanted.wait():
             self.wanted.clear()
-            time.sleep(_MIN_INTERVAL_SECONDS if send() else _QUIET_AFTER_FAILURE_SECONDS)
+            try:
+                sent = send()
+            except Exception:  # the outermost loop of a thread that nobody would start again
+                logger.exception("A nudge failed, the sweep will publish.")
+                sent = False
+            time.sleep(_MIN_INTERVAL_SECONDS if sent else _QUIET_AFTER_FAILURE_SECONDS)
 
 
 _nudger: _Nudger | None = None
 _lock = threading.Lock()
 
 
+def _forget() -> None:
+    """A forked child has no thread yet, and its lock may have been held when it was made."""
+    global _nudger, _lock
+    _nudger, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
 def nudge() -> None:
-    """Ask for the outbox to be published soon. Returns at once and raises nothing."""
+    """Ask for the outbox to be published soon. Returns at once; without a broker (`publish_events`) does nothing."""
+    if not settings.CELERY_BROKER_URL:
+        return
     global _nudger
-    if _nudger is None or _nudger.pid != os.getpid():  # a forked child has no thread of its own yet
+    if _nudger is None:
         with _lock:
-            if _nudger is None or _nudger.pid != os.getpid():
+            if _nudger is None:
                 _nudger = _Nudger()
     _nudger.wanted.set()
 
@@ -55,7 +71,8 @@ def nudge() -> None:
 def send() -> bool:
     """Send one nudge to the broker, without a second try. Returns whether the broker took it."""
     try:
-        with current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=_ONE_TRY) as connection:
+        broker = current_app.connection_for_write(connect_timeout=_CONNECT_SECONDS, transport_options=_ONE_TRY)
+        with broker as connection:
             current_app.send_task(_TASK, connection=connection, retry=False, expires=10)
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no nudge, the sweep will publish: %s", error)

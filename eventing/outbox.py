@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -10,15 +11,16 @@ from urllib.parse import quote
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, Window
 from django.db.models.functions import RowNumber
+from django.db.models.lookups import IsNull
 from django.utils import timezone
 
-from blockforger.backend import json_values
-from eventing import backoff, buses, event_format, lanes, nudges, rules
+from blockforger.backend import deadlocks, json_values
+from eventing import backoff, buses, event_format, lanes, nudges, rule_checks, rules
 from eventing.answers import Verdict
-from eventing.models import Lane, OutboxEvent, OutboxStatus
+from eventing.models import AllowedBus, Lane, OutboxEvent, OutboxStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 
 RETRY_FOR = timedelta(hours=24)
 _RETRY_BASE, _RETRY_CAP = timedelta(seconds=1), timedelta(minutes=15)
+_RESULT_FIELDS = [
+    "status",
+    "attempts",
+    "next_attempt_at",
+    "failing_since",
+    "error_code",
+    "error_message",
+    "eventbridge_id",
+    "delivered_at",
+]
 
 
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
@@ -63,32 +75,40 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
                 time=written.at,
                 stream=stream,
                 lane=lanes.lane_of(stream),
-                next_attempt_at=written.at,
             )
         )
-    transaction.on_commit(nudges.nudge)
+    # Robust: the write is committed by then, and no fault of a nudge may be answered as one of the write.
+    transaction.on_commit(nudges.nudge, robust=True)
     return events
 
 
-def sendable() -> QuerySet[OutboxEvent]:
+def sendable(*, at: datetime) -> QuerySet[OutboxEvent]:
     """Pending events whose time has come, whose bus is not paused, and before which none of their stream waits."""
-    now = timezone.now()
     pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
+    paused = list(buses.paused(at).values_list("arn", flat=True))
     earlier = Q(sequence__lt=OuterRef("sequence")) | Q(sequence=OuterRef("sequence"), place__lt=OuterRef("place"))
-    waiting_before = pending.filter(earlier, stream=OuterRef("stream"), next_attempt_at__gt=now)
-    ready = pending.filter(~Exists(waiting_before), next_attempt_at__lte=now)
-    return ready.exclude(bus_arn__in=buses.paused(now).values("arn")).order_by()
+    waiting_before = pending.filter(
+        earlier, stream=OuterRef("stream"), next_attempt_at__isnull=False, next_attempt_at__gt=at
+    )
+    due = Q(next_attempt_at=None) | Q(next_attempt_at__lte=at)
+    return pending.filter(due, ~Exists(waiting_before)).exclude(bus_arn__in=paused).order_by()
 
 
-def lanes_with_work() -> QuerySet[Lane]:
+def lanes_with_work(*, at: datetime) -> list[int]:
     """The lanes in which something can be sent."""
-    return Lane.objects.filter(Exists(sendable().filter(lane=OuterRef("pk"))))
+    lanes_found = Lane.objects.filter(Exists(sendable(at=at).filter(lane=OuterRef("pk")))).order_by()
+    return list(lanes_found.values_list("pk", flat=True))
 
 
-def batch(lane_ids: Collection[int], *, at_most: int) -> list[OutboxEvent]:
-    """The next events of these lanes, each stream in order, the tenants taking turns."""
-    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[F("sequence"), F("place")])
-    return list(sendable().filter(lane__in=lane_ids).annotate(turn=turn).order_by("turn", "tenant_id")[:at_most])
+def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[OutboxEvent]:
+    """The next events of these lanes, each stream in order, the tenants taking turns, what is replayed coming last."""
+    replayed = IsNull(F("replay"), rhs=False)
+    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[replayed, F("sequence"), F("place")])
+    # Chosen by their keys alone, so that the sorting does not carry the payloads.
+    chosen = sendable(at=at).filter(lane__in=lane_ids).annotate(turn=turn).order_by("turn", "tenant_id")
+    ids = list(chosen.values_list("pk", flat=True)[:at_most])
+    found = OutboxEvent.objects.in_bulk(ids)
+    return [found[pk] for pk in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +129,9 @@ class Tally:
         )
 
 
-def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]], *, is_probe: bool = False) -> Tally:
+def record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool = False) -> Tally:
     """Write the answers down, but for lanes that were lost meanwhile: their new holder decides."""
-    with transaction.atomic():
-        held = lanes.lock_held(lease)
-        settled = [(event, answer) for event, answer in results if event.lane in held]
-        now = timezone.now()
-        for event, answer in settled:
-            _apply(event, answer, now)
-        OutboxEvent.objects.bulk_update(
-            [event for event, _ in settled],
-            [
-                "status",
-                "attempts",
-                "next_attempt_at",
-                "failing_since",
-                "error_code",
-                "error_message",
-                "eventbridge_id",
-                "delivered_at",
-            ],
-        )
-        buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
+    settled = deadlocks.retried(lambda: _record(lease, results, is_probe=is_probe))
     states = [event.status for event, _ in settled]
     held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in settled)
     return Tally(
@@ -139,6 +140,21 @@ def record(lease: Lease, results: Iterable[tuple[OutboxEvent, Answer]], *, is_pr
         dead=states.count(OutboxStatus.DEAD),
         held=held_back,
     )
+
+
+def _record(
+    lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool
+) -> list[tuple[OutboxEvent, Answer]]:
+    with transaction.atomic():
+        held = lanes.lock_held(lease)
+        # Copies, because this may have to be done again.
+        settled = [(copy(event), answer) for event, answer in results if event.lane in held]
+        now = timezone.now()
+        for event, answer in settled:
+            _apply(event, answer, now)
+        OutboxEvent.objects.bulk_update([event for event, _ in settled], _RESULT_FIELDS)
+        buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
+    return settled
 
 
 def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
@@ -153,11 +169,21 @@ def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
             )
             event.failing_since = None
         case Verdict.REFUSED:
-            event.status = OutboxStatus.DEAD
+            event.status, event.next_attempt_at = OutboxStatus.DEAD, now
         case Verdict.RETRY:
             event.failing_since = event.failing_since or now
             if now - event.failing_since >= RETRY_FOR:
                 event.status = OutboxStatus.DEAD
             event.next_attempt_at = now + backoff.full_jitter(event.attempts, base=_RETRY_BASE, cap=_RETRY_CAP)
         case Verdict.BUS_REFUSED:
-            pass  # it waits for its bus, however long that takes
+            # It waits for its bus, however long that takes, and begins anew afterwards.
+            event.failing_since = None
+
+
+def disallowed(events: Collection[OutboxEvent]) -> list[OutboxEvent]:
+    """Those whose tenant may no longer name their bus: rules are checked only when they are saved."""
+    patterns: dict[int, list[str]] = {}
+    allowances = AllowedBus.objects.filter(tenant__in={event.tenant_id for event in events})
+    for tenant_id, pattern in allowances.values_list("tenant_id", "arn_pattern"):
+        patterns.setdefault(tenant_id, []).append(pattern)
+    return [event for event in events if not rule_checks.is_allowed(event.bus_arn, patterns.get(event.tenant_id, []))]

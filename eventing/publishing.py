@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.db import close_old_connections, connection
+from django.utils import timezone
 
 from eventing import answers, aws, buses, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
@@ -25,6 +26,7 @@ from eventing.outbox import Tally
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from eventing.lanes import Lease
     from eventing.models import OutboxEvent
@@ -37,12 +39,15 @@ SENDING_THREADS = 16
 # For calls to buses that may not answer; so they leave the others their threads.
 ASIDE_THREADS = 8
 
-# No call begins with less than this left of the lease: it must end, by its own time-outs, before the lease does.
+# No call begins with less than this left of the lease: its time-outs (3 s to connect, 10 s to read) end it before.
 _LONGEST_CALL_SECONDS = 20
 
 _AFTER_FAULT_SECONDS = 1.0
 # How often an empty outbox is looked at while calls aside are under way.
 _GLANCE_SECONDS = 0.2
+_NOT_ALLOWED = Answer(
+    Verdict.REFUSED, code="BusNotAllowed", message="The tenant's allowed buses no longer include this one."
+)
 
 _Results = list[tuple["OutboxEvent", Answer]]
 _Streams = dict[int, deque["OutboxEvent"]]
@@ -74,8 +79,11 @@ class _Asides:
         return total
 
 
-def drain(*, seconds: float = float("inf")) -> Tally:
-    """Publish until nothing can be sent, or that many seconds have passed. Returns what became of the events."""
+def drain(*, seconds: float = float("inf"), as_of: datetime | None = None) -> Tally:
+    """Publish until nothing can be sent, or that many seconds have passed. Returns what became of the events.
+
+    With `as_of`, only what could be sent at that time: then nothing is tried twice, and the end is certain.
+    """
     ends_at = time.monotonic() + seconds
     total = Tally()
     with (
@@ -84,7 +92,7 @@ def drain(*, seconds: float = float("inf")) -> Tally:
     ):
         asides = _Asides(aside_threads)
         while time.monotonic() < ends_at:
-            tally = publish_some(threads, asides)
+            tally = publish_some(threads, asides, at=as_of or timezone.now())
             if tally is None and not asides:
                 break
             total += tally or Tally()
@@ -97,26 +105,31 @@ def run(stopping: threading.Event, *, interval: float) -> None:
     while not stopping.is_set():
         close_old_connections()
         try:
-            drain()
+            tally = drain(seconds=1)
         except Exception:  # the outermost loop: whatever it was, the outbox still has the events
             logger.exception("Publishing failed; trying again.")
             connection.close()
             stopping.wait(_AFTER_FAULT_SECONDS)
-        stopping.wait(interval)
+            continue
+        if tally == Tally():
+            stopping.wait(interval)
 
 
-def publish_some(threads: ThreadPoolExecutor, asides: _Asides) -> Tally | None:
+def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) -> Tally | None:
     """Lease some lanes, send what is next in them, and give them back. None if there was nothing to do.
 
     A probe goes aside, and keeps its event's lane until it is answered.
     """
-    lease = lanes.lease(outbox.lanes_with_work(), at_most=LANES_PER_LEASE, holder=_holder())
+    lease = lanes.lease(outbox.lanes_with_work(at=at), at_most=LANES_PER_LEASE, holder=_holder())
     if lease is None:
         return None
     probes: dict[str, OutboxEvent] = {}
     try:
+        events = outbox.batch(lease.fences, at_most=EVENTS_PER_LEASE, at=at)
         total = Tally()
-        events = outbox.batch(lease.fences, at_most=EVENTS_PER_LEASE)
+        if disallowed := outbox.disallowed(events):
+            total += outbox.record(lease, [(event, _NOT_ALLOWED) for event in disallowed])
+            events = [event for event in events if event not in disallowed]
         arns = {event.bus_arn for event in events}
         turns = buses.take_turns(arns, checked={arn for arn in arns if _is_allowed(arn)})
         for arn in turns.checks:
@@ -147,13 +160,25 @@ def _begin_probes(lease: Lease, events: Sequence[OutboxEvent], asides: _Asides) 
 
 def _describe(arn: str) -> Finding:
     """Ask whether the bus exists. An ARN names buses of other accounts too (API reference of DescribeEventBus)."""
+    region, account = arn.split(":")[3:5]
     try:
-        aws.bus_checks_client(region=arn.split(":")[3]).describe_event_bus(Name=arn)
-    except (ClientError, BotoCoreError) as error:
+        aws.bus_checks_client(region).describe_event_bus(Name=arn)
+    except aws.ERRORS as error:
         finding = buses.finding_of(error)
+        if finding.existence is Existence.MISSING and _is_of_another_account(account):
+            finding = Finding(Existence.ELSEWHERE, finding.error)
         logger.warning("DescribeEventBus of %s: %s", arn, finding.error)
         return finding
     return Finding(Existence.FOUND)
+
+
+def _is_of_another_account(account: str) -> bool:
+    """False also if we cannot find out: events that wait can be seen, swallowed ones cannot."""
+    try:
+        return aws.own_account() != account
+    except aws.ERRORS as error:
+        logger.warning("GetCallerIdentity: %s", error)
+        return False
 
 
 def _finish_check(arn: str, finding: Finding) -> Tally:
@@ -212,16 +237,19 @@ def _call(lease: Lease, events: Sequence[OutboxEvent], failures: Counter[str]) -
         answer = Answer(Verdict.BUS_REFUSED, code="BusNotAllowed", message="BLOCKFORGER_ALLOWED_BUS_ARNS lacks it.")
         return [(event, answer) for event in events]
     try:
-        response = aws.events_client(region=arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
+        response = aws.events_client(arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
+        return list(zip(events, map(answers.of_entry, response["Entries"]), strict=True))
     except (ClientError, BotoCoreError) as error:
         answer = answers.of_failed_call(error)
         logger.warning("PutEvents to %s failed: %s: %s", arn, answer.code, answer.message)
-        if answer.verdict is Verdict.REFUSED and len(events) > 1:
-            half = len(events) // 2
-            return _call(lease, events[:half], failures) + _call(lease, events[half:], failures)
-        failures[arn] += answer.verdict is Verdict.RETRY
-        return [(event, answer) for event in events]
-    return list(zip(events, map(answers.of_entry, response["Entries"]), strict=True))
+    except Exception as error:  # whatever it is, the answers of the other calls must be recorded
+        answer = Answer(Verdict.RETRY, code=type(error).__name__, message=str(error)[:500], is_of_call=True)
+        logger.exception("PutEvents to %s gave an answer that cannot be read.", arn)
+    if answer.verdict is Verdict.REFUSED and len(events) > 1:
+        half = len(events) // 2
+        return _call(lease, events[:half], failures) + _call(lease, events[half:], failures)
+    failures[arn] += answer.verdict is Verdict.RETRY
+    return [(event, answer) for event in events]
 
 
 def _is_allowed(arn: str) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from celery import shared_task
 
-from eventing import consuming, publishing
+from blockforger.backend.retention import Pace
+from eventing import consuming, publishing, retention
 
 
 @shared_task(name="eventing.tasks.publish_pending", ignore_result=True)
@@ -17,3 +20,9 @@ def publish_pending() -> None:
 def consume_waiting() -> None:
     """Carry out the events that wait in the input queue."""
     consuming.drain(seconds=20)
+
+
+@shared_task(name="eventing.tasks.prune", ignore_result=True)
+def prune() -> None:
+    """Delete what has had its time; what is left then, the next run deletes."""
+    retention.prune(Pace(ends_at=time.monotonic() + 20))

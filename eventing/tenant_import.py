@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 from django.db.models import F
 
+from blockforger.backend import schema_keys
 from blockforger.backend.models import Schema
 from eventing import rules, tenant_files
+from eventing.file_problems import Problem
 from eventing.models import AllowedBus, OutputRule
 from eventing.tenant_plans import Stored, TenantPlan
 from tenants.models import Tenant, TokenAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from django.db.models import QuerySet
 
-    from eventing.file_problems import Problem
     from eventing.tenant_files import TenantDocument
     from eventing.tenant_plans import RulesPlan, SchemaPlan
 
@@ -76,7 +77,19 @@ def _plans(documents: Sequence[TenantDocument], tenants: QuerySet[Tenant]) -> li
         tenant = by_name.get(document.name)
         stored = Stored(tenant, schemas[tenant.pk], rows[tenant.pk]) if tenant else None
         plans.append(TenantPlan.of(document, stored))
+    if problems := [problem for tenant_plan in plans for problem in _key_problems(tenant_plan)]:
+        raise ImportRefused(problems)
     return plans
+
+
+def _key_problems(tenant_plan: TenantPlan) -> Iterator[Problem]:
+    for schema in tenant_plan.schemas:
+        if schema.stored is None or "meta" not in schema.changed_parts:
+            continue
+        key_field = str(schema.wanted.meta.get("key", "id"))
+        if message := schema_keys.problem_of_change(schema.stored, key_field):
+            file = f"{tenant_plan.wanted.name}/{schema.wanted.name}.json"
+            yield Problem(file, message, json_path="$.meta.key")
 
 
 def _apply(tenant_plan: TenantPlan) -> None:

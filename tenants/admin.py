@@ -126,8 +126,6 @@ class TenantFilter(admin.SimpleListFilter):
         return [(name, name)] if name else []
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() is None:
-            return queryset
         # Looked up first, and not joined, so that the index on the tenant's number serves the list's order too.
         tenant = Tenant.objects.filter(name=self.value()).first()
         return queryset.filter((self.column, tenant.pk)) if tenant else queryset.none()

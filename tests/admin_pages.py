@@ -11,6 +11,8 @@ from django.test import Client
 from django.urls import reverse
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.db.models import Model
 
 TEMPLATE = "__prefix__"
@@ -40,7 +42,7 @@ class Page(HTMLParser):
         elif tag == "option" and "selected" in given:
             self.values.setdefault(self._select, []).append(given.get("value") or "")
         elif tag == "input" and kind not in ("submit", "button") and (kind != "checkbox" or "checked" in given):
-            self.values.setdefault(name, []).append(given.get("value") or "")
+            self.values.setdefault(name, []).append(given.get("value") or ("on" if kind == "checkbox" else ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "textarea":
@@ -71,7 +73,7 @@ class Page(HTMLParser):
 
     def submit(self, **values: object) -> Any:
         """Fill in these values as well and press "Save and continue editing". Follows redirects."""
-        self.fill_in(**values)
+        self.fill_in("", **values)
         sent = {name: value for name, value in self.values.items() if TEMPLATE not in name}
         return self.client.post(self.url, {**sent, "_continue": "1"}, follow=True)
 
@@ -121,7 +123,7 @@ def an_ordinary_staff_client() -> Client:
     return client
 
 
-def check_superusers_alone_see(rows: dict[Model, dict[str, int]], admin_client: Client) -> None:
+def check_superusers_alone_see(rows: Mapping[Model, Mapping[str, int]], admin_client: Client) -> None:
     """Each row's pages answer superusers with the given status, 200 where none is given, and others with 403."""
     ordinary = an_ordinary_staff_client()
     for row, expected in rows.items():

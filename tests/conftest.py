@@ -3,11 +3,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from eventing import nudges, rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("no deadline", deadline=None)
+hypothesis_settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

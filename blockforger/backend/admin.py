@@ -17,7 +17,7 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils.html import format_html
 
-from blockforger.backend import json_schemas, json_values
+from blockforger.backend import json_schemas, json_values, schema_keys
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import Item, OperationRecord, Schema
 from tenants.admin import BigTable, Editable, TenantAdmin, TenantFilter, pretty_json
@@ -77,6 +77,8 @@ class SchemaForm(forms.ModelForm):
         key_field = meta.get("key", "id")
         if not isinstance(key_field, str) or not key_field:
             raise ValidationError(_sentence("/key", "Write the name of the member that holds an item's key."))
+        if self.instance.pk and (problem := schema_keys.problem_of_change(self.instance, key_field)):
+            raise ValidationError(_sentence("/key", problem))
         return meta
 
     def clean(self) -> None:

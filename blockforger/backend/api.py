@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -67,6 +68,7 @@ class ItemViewSet(ViewSet):
     """CRUD of a schema's items."""
 
     parser_classes = [PayloadParser, MergePatchParser]
+    metadata_class = None
 
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
@@ -128,7 +130,11 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
     """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)
-        document = problem(503, "database-unavailable", "The database is not available. Try again in a moment.")
+        document = problem(
+            503,
+            "database-unavailable",
+            "The database is not available. See whether the operation was carried out, or try again in a moment.",
+        )
         return Response(document, status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
     response = exception_handler(error, dict(context))
     if response is not None and isinstance(error, APIException):
@@ -146,7 +152,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse: 
 
 def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
     """Django's handler500: for faults of ours, which Django has logged."""
-    document = problem(500, "fault", "The server failed. Nothing was changed; the operators can find it in their log.")
+    document = problem(500, "fault", "The server failed; the operators can find it in their log.")
     return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
 
 
@@ -162,5 +168,5 @@ def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
         return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON)
     headers = {}
     if outcome.status == 201:
-        headers["Location"] = reverse("item", args=[tenant, schema, outcome.item_key])
+        headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

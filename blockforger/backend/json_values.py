@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import NoReturn, TypeAlias
+from collections import Counter
+from typing import NamedTuple, NoReturn, TypeAlias
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
 MAX_DEPTH = 100
+MAX_POINTER = 500
 _INT64 = range(-(2**63), 2**63)
+_FIRST_BEYOND_INT64 = float(2**63)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -57,20 +60,24 @@ def parse(text: bytes | str) -> JsonValue:
 
 def check_portable(value: JsonValue) -> None:
     """Raise NotPortable if the value is nested too deeply or holds a number or text that cannot be carried."""
-    stack: list[tuple[JsonValue, str, int]] = [(value, "", 1)]
+    # Places are linked, and written out only for an error: pointers of every value could take a thousand times the
+    # memory of the text.
+    stack: list[tuple[JsonValue, _Place | None, int]] = [(value, None, 1)]
     while stack:
-        node, pointer, depth = stack.pop()
+        node, place, depth = stack.pop()
         if not isinstance(node, list | dict):
-            _check_scalar(node, pointer)
+            if problem := _problem_of_scalar(node):
+                raise NotPortable(problem, _pointer(place))
             continue
         if depth > MAX_DEPTH:
-            raise NotPortable(f"The value is nested deeper than {MAX_DEPTH} levels.", pointer)
+            raise NotPortable(f"The value is nested deeper than {MAX_DEPTH} levels.", _pointer(place))
         if isinstance(node, list):
-            stack.extend((child, f"{pointer}/{index}", depth + 1) for index, child in enumerate(node))
+            stack.extend((child, _Place(place, index), depth + 1) for index, child in enumerate(node))
             continue
         for name, child in node.items():
-            _check_scalar(name, pointer)
-            stack.append((child, f"{pointer}/{escaped(name)}", depth + 1))
+            if problem := _problem_of_scalar(name):
+                raise NotPortable(problem, _pointer(place))
+            stack.append((child, _Place(place, name), depth + 1))
 
 
 def compact(value: JsonValue) -> str:
@@ -83,24 +90,43 @@ def escaped(member: str) -> str:
     return member.replace("~", "~0").replace("/", "~1")
 
 
-def _check_scalar(value: bool | float | str | None, pointer: str) -> None:  # noqa: FBT001 - one of JSON's types
+class _Place(NamedTuple):
+    """Where a value stands: in a parent, under a name or at an index."""
+
+    parent: _Place | None
+    token: str | int
+
+
+def _pointer(place: _Place | None) -> str:
+    tokens = []
+    while place is not None:
+        tokens.append(f"/{escaped(str(place.token))}")
+        place = place.parent
+    return "".join(reversed(tokens))[:MAX_POINTER]
+
+
+def _problem_of_scalar(value: bool | float | str | None) -> str | None:  # noqa: FBT001 - one of JSON's types
     if isinstance(value, str):
         if "\0" in value:
-            raise NotPortable("A text holds the character U+0000.", pointer)
+            return "A text holds the character U+0000."
         if not value.isascii() and _LONE_SURROGATE.search(value):
-            raise NotPortable("A text holds half of a surrogate pair.", pointer)
+            return "A text holds half of a surrogate pair."
     elif isinstance(value, int) and value not in _INT64:
-        raise NotPortable("An integer does not fit into 64 bits.", pointer)
+        return "An integer does not fit into 64 bits."
     elif isinstance(value, float) and not math.isfinite(value):
-        raise NotPortable("A number is too large.", pointer)
+        return "A number is too large."
+    elif isinstance(value, float) and value.is_integer() and abs(value) >= _FIRST_BEYOND_INT64:
+        # jsonb would give it back as an integer
+        return "A whole number does not fit into 64 bits."
+    return None
 
 
 def _object_without_repeats(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise NotPortable(f"The member {json.dumps(repeated)} stands twice in one object.")
+        counts = Counter(name for name, _ in pairs)
+        repeated = next(name for name, count in counts.items() if count > 1)
+        raise NotPortable(f"The member {json.dumps(repeated[:100])} stands twice in one object.")
     return result
 
 

@@ -37,8 +37,8 @@ def _problem(text: str) -> str | None:
         return f"must have 1 to {MAX_LENGTH} characters"
     if text.startswith("$"):
         return "must not begin with '$': such paths are the API's own"
-    if text in {".", ".."} or text.endswith("/"):
-        return "must not be '.' or '..' or end with '/': no URL could name the item"
+    if text.endswith("/") or not {".", ".."}.isdisjoint(text.split("/")):
+        return "must not end with '/' or have a part '.' or '..' between slashes: no URL could name the item"
     if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in text):
         return "must not hold control characters"
     return None

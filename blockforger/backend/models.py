@@ -88,6 +88,7 @@ class Item(models.Model):
 
     class Meta:
         ordering = ["schema", "key"]
+        indexes = [models.Index(fields=["schema", "id"], name="items_of_a_schema")]
         constraints = [
             models.UniqueConstraint(fields=["schema", "key"], name="one_item_per_schema_and_key"),
         ]
@@ -130,7 +131,10 @@ class OperationRecord(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["tenant", "id"], name="records_of_a_tenant")]
+        indexes = [
+            models.Index(fields=["tenant", "id"], name="records_of_a_tenant"),
+            models.Index(fields=["origin", "received_at"], name="records_by_age"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["origin", "idempotency_key"], name="one_record_per_origin_and_idempotency_key"

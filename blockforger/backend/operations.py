@@ -7,10 +7,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, cast
 
 import uuid_utils.compat as uuid
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import items, records
+from blockforger.backend import deadlocks, items, records
 from blockforger.backend.admission import Rejected, admit
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 COST = 10
 """What an operation costs, in tokens."""
-
-_DEADLOCK_OR_SERIALIZATION_FAILURE = {"40P01", "40001"}
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +54,7 @@ def execute(operation: Operation) -> Outcome:
 
     Returns its outcome, refusals included. Raises only for faults, and then nothing was changed.
     """
-    for remaining in reversed(range(_TRIES)):
-        try:
-            return _execute(operation)
-        except OperationalError as error:
-            if not remaining or not _is_worth_another_try(error):
-                raise
-    raise AssertionError("the last try returns or raises")
+    return deadlocks.retried(lambda: _execute(operation))
 
 
 def _execute(operation: Operation) -> Outcome:
@@ -141,7 +132,3 @@ def _insert(rows: list[Model]) -> None:
     model: type[Model]
     for model, group in groupby(rows, key=type):
         model._default_manager.bulk_create(list(group))  # noqa: SLF001 - Django's way to the manager of any model
-
-
-def _is_worth_another_try(error: OperationalError) -> bool:
-    return getattr(error.__cause__, "sqlstate", None) in _DEADLOCK_OR_SERIALIZATION_FAILURE

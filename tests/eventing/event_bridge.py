@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
+_IDENTITY = """<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<GetCallerIdentityResult><Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"""
+_NO_IDENTITY = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
+
 
 def accepted(entries: list[Entry]) -> tuple[int, dict[str, Any]]:
     return each(entries, lambda entry: None)
@@ -49,6 +53,8 @@ class EventBridge:
         self.answering: Callable[[list[Entry]], tuple[int, dict[str, Any]]] = accepted
         self.described: list[str] = []
         self.describing: Callable[[str], tuple[int, dict[str, Any]]] = exists
+        # The account that we are of, as STS tells us. None: it does not.
+        self.account: str | None = None
         self._lock = threading.Lock()
         owner = self
 
@@ -56,7 +62,14 @@ class EventBridge:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                text = self.rfile.read(int(self.headers["Content-Length"]))
+                if b"Action=GetCallerIdentity" in text:
+                    if owner.account:
+                        self._send(200, "text/xml", _IDENTITY.format(account=owner.account))
+                    else:
+                        self._send(403, "text/xml", _NO_IDENTITY)
+                    return
+                request = json.loads(text)
                 match self.headers["X-Amz-Target"]:
                     case "AWSEvents.PutEvents":
                         with owner._lock:
@@ -68,12 +81,14 @@ class EventBridge:
                         status, body = owner.describing(request["Name"])
                     case target:
                         status, body = failed(400, f"Unexpected {target}")
-                text = json.dumps(body).encode()
+                self._send(status, "application/x-amz-json-1.1", json.dumps(body))
+
+            def _send(self, status: int, content_type: str, text: str) -> None:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.send_header("Content-Length", str(len(text)))
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                self.wfile.write(text)
+                self.wfile.write(text.encode())
 
             def log_message(self, *args: object) -> None:
                 pass

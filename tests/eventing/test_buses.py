@@ -10,12 +10,13 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
-from eventing import buses, lanes, outbox, publishing
+from eventing import aws, buses, lanes, outbox, publishing
 from eventing.answers import Answer, Verdict
 from eventing.buses import Existence, Finding, Standing
 from eventing.models import EventBus, Lane, OutboxEvent, OutboxStatus
@@ -35,6 +36,7 @@ OTHER_BUS = "arn:aws:events:eu-west-1:210987654321:event-bus/audit"
 MISSING = Finding(Existence.MISSING, "ResourceNotFoundException: gone")
 UNANSWERED = Finding(Existence.UNANSWERED, "InternalException: oh")
 DENIED = Finding(Existence.DENIED, "AccessDeniedException: no")
+ELSEWHERE = Finding(Existence.ELSEWHERE, "ResourceNotFoundException: gone")
 FOUND = Finding(Existence.FOUND)
 FAULT = Answer(Verdict.RETRY, code="InternalException", message="oh", is_of_call=True)
 REFUSAL = Answer(Verdict.BUS_REFUSED, code="AccessDeniedException", message="no")
@@ -77,6 +79,7 @@ def test_the_row_of_a_bus_says_what_may_be_sent_to_it(bus: EventBus, expected: S
     [
         (a_bus(paused_until=ahead(30)), FOUND, True, 600),
         (a_bus(paused_until=ahead(30)), DENIED, True, 600),
+        (a_bus(paused_until=ahead(30)), ELSEWHERE, True, 600),
         (a_bus(paused_until=ahead(30)), UNANSWERED, True, 30),
         (a_bus(paused_until=ahead(30)), MISSING, False, 15),
         (a_bus(verified_at=ago(600)), FOUND, True, 600),
@@ -203,8 +206,7 @@ def written(tenant: Tenant, method: Method, item_key: str) -> None:
 def pass_time(**span: float) -> None:
     """Move everything that waits for a time that much nearer."""
     by = timedelta(**span)
-    for event in OutboxEvent.objects.all():
-        OutboxEvent.objects.filter(pk=event.pk).update(next_attempt_at=event.next_attempt_at - by)
+    OutboxEvent.objects.exclude(next_attempt_at=None).update(next_attempt_at=F("next_attempt_at") - by)
     for bus in EventBus.objects.all():
         for name in ("paused_until", "next_check_at", "missing_since", "verified_at"):
             if value := getattr(bus, name):
@@ -273,7 +275,7 @@ def test_a_missing_bus_holds_its_events_visibly_and_they_flow_when_it_appears(
     assert bus.pause_reason.startswith("The bus does not exist")
     assert "In account 210987654321" in bus.pause_reason
     assert "aws events create-event-bus --name audit --region eu-west-1" in bus.pause_reason
-    assert not outbox.lanes_with_work().exists()
+    assert not outbox.lanes_with_work(at=timezone.now())
 
     pass_time(seconds=20)
     assert publishing.drain() == Tally()
@@ -315,6 +317,32 @@ def test_without_the_permission_to_describe_events_flow_and_the_bus_says_what_is
     post("2")
     publishing.drain()
     assert EventBus.objects.get().verification_note == ""
+
+
+@pytest.mark.django_db
+def test_a_bus_of_another_account_that_is_not_seen_is_not_taken_for_missing(
+    tenant: Tenant, post: Callable[..., None], event_bridge: EventBridge
+) -> None:
+    a_rule(tenant, eventbridge_arn=OTHER_BUS)
+    event_bridge.describing, event_bridge.account = missing, "111111111111"
+    post("1")
+    assert publishing.drain() == Tally(delivered=1)
+    assert "another account" in EventBus.objects.get().verification_note
+
+
+@pytest.mark.django_db
+def test_a_bus_is_missing_if_nobody_can_say_whose_account_we_are(
+    tenant: Tenant, post: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable() -> str:
+        raise EndpointConnectionError(endpoint_url="http://x")
+
+    monkeypatch.setattr(aws, "own_account", unreachable)
+    a_rule(tenant)
+    event_bridge.describing = missing
+    post("1")
+    assert publishing.drain() == Tally()
+    assert EventBus.objects.get().missing_since is not None
 
 
 @pytest.mark.django_db
@@ -388,7 +416,7 @@ def test_calls_that_keep_failing_open_the_breaker_which_probes_with_one_event_an
     assert "ServiceUnavailable" in bus.pause_reason
     OutboxEvent.objects.update(next_attempt_at=timezone.now())
     assert publishing.drain() == Tally()
-    assert not outbox.lanes_with_work().exists()
+    assert not outbox.lanes_with_work(at=timezone.now())
 
     pauses = []
     for _ in range(2):
@@ -514,7 +542,7 @@ def test_the_lane_of_a_probe_is_kept_until_its_answer_and_then_given_back(
     lane = OutboxEvent.objects.get().lane
     with ThreadPoolExecutor(1) as threads:
         asides = publishing._Asides(threads)
-        publishing.publish_some(threads, asides)
+        publishing.publish_some(threads, asides, at=timezone.now())
         assert list(Lane.objects.filter(leased_until__isnull=False).values_list("pk", flat=True)) == [lane]
         assert asides.settle(wait_seconds=None) == Tally(delivered=1)
     assert not Lane.objects.filter(leased_until__isnull=False).exists()
@@ -588,7 +616,7 @@ def at_once(publishers: int) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_the_migration_goes_back_and_forth_and_old_processes_can_write_meanwhile() -> None:
-    call_command("migrate", "eventing", "0001", verbosity=0)
+    call_command("migrate", "eventing", "0002", verbosity=0)
     try:
         with connection.cursor() as cursor:
             cursor.execute("INSERT INTO eventing_eventbus (arn, pause_reason, refusals) VALUES ('a', '', 0)")

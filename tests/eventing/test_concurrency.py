@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_64_writers_get_exactly_what_the_balance_pays_for(key: str) -> None:
     tenant = TokenAccount.objects.get().tenant
     balances.top_up(tenant, amount=375, reference="for 37 operations")
     asks = [Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key) for number in range(64)]
-    answers = at_once([lambda ask=ask: over_rest(ask).status for ask in asks])
+    answers = [answer.status for answer in at_once([partial(over_rest, ask) for ask in asks])]
     assert Counter(answers) == {201: 37, 402: 27}
     account = TokenAccount.objects.get()
     assert (account.balance, account.sequence, Item.objects.count()) == (5, 37, 37)
@@ -83,7 +84,7 @@ def test_64_writers_get_exactly_what_the_balance_pays_for(key: str) -> None:
 def test_patches_of_one_item_at_the_same_moment_lose_nothing(key: str) -> None:
     over_rest(Ask("POST", FLUFFY, api_key=key))
     asks = [Ask("PATCH", {"id": "123", f"member{number}": number}, api_key=key) for number in range(12)]
-    at_once([lambda ask=ask: over_rest(ask) for ask in asks])
+    at_once([partial(over_rest, ask) for ask in asks])
     item = Item.objects.get()
     assert item.version == 13
     assert {f"member{number}" for number in range(12)} <= item.payload.keys()

@@ -63,7 +63,7 @@ def cloudformation(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def test_a_new_stack_is_printed_as_environment_variables() -> None:
     variables = deploy("--environment", "local")
 
-    policy_arns = [variables.pop(f"BLOCKFORGER_{kind}_POLICY_ARN") for kind in ("PUBLISHER", "CONSUMER")]
+    policy_arns = [variables.pop(f"BLOCKFORGER_{kind}_POLICY_ARN") for kind in ("PUBLISHER", "CONSUMER", "REDRIVE")]
     queues = "https://sqs.us-east-1.amazonaws.com/123456789012"
     assert variables == {
         "BLOCKFORGER_ENVIRONMENT": "local",

@@ -107,9 +107,14 @@ def test_only_a_write_that_makes_events_nudges_and_only_when_it_is_committed(nud
 
 
 def test_nudges_of_one_moment_share_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = []
+    sent: list[int] = []
+
+    def send() -> bool:
+        sent.append(1)
+        return True
+
     monkeypatch.setattr(nudges, "_nudger", None)
-    monkeypatch.setattr(nudges, "send", lambda: sent.append(1) is None)
+    monkeypatch.setattr(nudges, "send", send)
     for _ in range(1000):
         nudges.nudge()
     ends_at = time.monotonic() + 5

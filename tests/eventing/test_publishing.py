@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from eventing import aws, lanes, outbox, publishing
 from eventing.answers import Answer, Verdict
-from eventing.models import EventBus, Lane, OutboxEvent, OutboxStatus, OutputRule
+from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutboxStatus, OutputRule
 from eventing.outbox import Tally
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.event_bridge import EventBridge, each, event_bridge, failed
@@ -71,7 +72,9 @@ def sent_names(bridge: EventBridge) -> list[str]:
 
 def later(seconds: float) -> None:
     """Let that much time pass for everything that waits."""
-    OutboxEvent.objects.update(next_attempt_at=timezone.now() - timedelta(seconds=seconds))
+    OutboxEvent.objects.filter(next_attempt_at__isnull=False).update(
+        next_attempt_at=timezone.now() - timedelta(seconds=seconds)
+    )
     EventBus.objects.filter(paused_until__isnull=False).update(paused_until=timezone.now() - timedelta(seconds=seconds))
 
 
@@ -313,6 +316,78 @@ def test_a_bus_that_the_operator_no_longer_allows_gets_nothing(
     assert EventBus.objects.get().pause_reason.startswith("BusNotAllowed")
 
 
+def test_a_bus_that_its_tenant_may_no_longer_name_gets_nothing_and_is_not_paused_for_others(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge
+) -> None:
+    a_rule(tenant)
+    write("POST", "1")
+    AllowedBus.objects.create(tenant=tenant, arn_pattern=OTHER_BUS)
+    assert publishing.drain() == Tally(dead=1)
+    assert event_bridge.calls == []
+    assert OutboxEvent.objects.get().error_code == "BusNotAllowed"
+    assert not EventBus.objects.exists()
+
+
+def test_an_answer_that_cannot_be_read_costs_the_other_calls_nothing(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge
+) -> None:
+    a_rule(tenant)
+    a_rule(tenant, eventbridge_arn=OTHER_BUS, position=1)
+    write("POST", "1")
+
+    def answering(entries: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        if entries[0]["EventBusName"] == OTHER_BUS:
+            return 200, {"FailedEntryCount": 0}
+        return each(entries, lambda entry: None)
+
+    event_bridge.answering = answering
+    assert publishing.drain() == Tally(delivered=1, retried=1)
+    assert OutboxEvent.objects.get(bus_arn=OTHER_BUS).error_code == "KeyError"
+
+
+def test_a_long_pause_does_not_count_towards_the_day_of_failures(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge
+) -> None:
+    a_rule(tenant)
+    write("POST", "1")
+    OutboxEvent.objects.update(failing_since=timezone.now() - timedelta(hours=25))
+    event_bridge.answering = lambda entries: failed(400, "AccessDeniedException")
+    assert publishing.drain() == Tally(held=1)
+    event_bridge.answering = lambda entries: failed(400, "ThrottlingException")
+    later(1)
+    assert publishing.drain() == Tally(retried=1)
+
+
+def test_a_publisher_that_is_told_to_stop_does_so_however_much_waits(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = threading.Event()
+    monkeypatch.setattr(publishing, "close_old_connections", lambda: None)
+
+    def endless(*, seconds: float) -> Tally:
+        stopping.set()
+        return Tally(delivered=1)
+
+    monkeypatch.setattr(publishing, "drain", endless)
+    publishing.run(stopping, interval=60)
+
+
+def test_a_hot_item_is_chosen_without_reading_its_stream_over_and_over(
+    tenant: Tenant, write: Callable[..., None], django_assert_num_queries: Any
+) -> None:
+    a_rule(tenant)
+    write("POST", "1")
+    event = OutboxEvent.objects.get()
+    stream = {"stream": event.stream, "lane": event.lane, "bus_arn": event.bus_arn, "tenant": tenant}
+    OutboxEvent.objects.bulk_create(
+        OutboxEvent(sequence=number, place=0, rule_id=1, time=event.time, operation="PUT", **stream)
+        for number in range(2, 3000)
+    )
+    with django_assert_num_queries(3):
+        chosen = outbox.batch([event.lane], at_most=5, at=timezone.now())
+    assert [one.sequence for one in chosen] == [1, 2, 3, 4, 5]
+
+
 def test_the_region_of_the_bus_decides_which_client_sends(
     tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,8 +422,8 @@ def test_a_rule_that_is_edited_or_deleted_changes_nothing_that_waits(
 def test_a_lane_is_leased_to_one_publisher_at_a_time(tenant: Tenant, write: Callable[..., None]) -> None:
     a_rule(tenant)
     write("POST", "1")
-    assert lanes.lease(outbox.lanes_with_work(), at_most=16, holder="one") is not None
-    assert lanes.lease(outbox.lanes_with_work(), at_most=16, holder="two") is None
+    assert lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="one") is not None
+    assert lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="two") is None
 
 
 def test_the_lease_of_a_publisher_that_died_ends_by_itself(
@@ -356,7 +431,7 @@ def test_the_lease_of_a_publisher_that_died_ends_by_itself(
 ) -> None:
     a_rule(tenant)
     write("POST", "1")
-    lanes.lease(outbox.lanes_with_work(), at_most=16, holder="dead")
+    lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="dead")
     assert publishing.drain() == Tally()
     Lane.objects.filter(holder="dead").update(leased_until=timezone.now() - timedelta(seconds=1))
     assert publishing.drain() == Tally(delivered=1)
@@ -367,11 +442,11 @@ def test_a_publisher_that_lost_its_lease_cannot_overwrite_its_successors_results
 ) -> None:
     a_rule(tenant)
     write("POST", "1")
-    slow = lanes.lease(outbox.lanes_with_work(), at_most=16, holder="slow")
+    slow = lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="slow")
     assert slow is not None
-    (seen_by_slow,) = outbox.batch(slow.fences, at_most=10)
+    (seen_by_slow,) = outbox.batch(slow.fences, at_most=10, at=timezone.now())
     Lane.objects.filter(holder="slow").update(leased_until=timezone.now() - timedelta(seconds=1))
-    successor = lanes.lease(outbox.lanes_with_work(), at_most=16, holder="successor")
+    successor = lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="successor")
     assert successor is not None
     outbox.record(successor, [(OutboxEvent.objects.get(), Answer(Verdict.ACCEPTED, event_id="theirs"))])
 
@@ -409,7 +484,7 @@ def test_tenants_take_turns_however_much_one_of_them_writes(
     )  # fmt: skip
     lane = OutboxEvent.objects.get(tenant=small).lane
     OutboxEvent.objects.update(lane=lane)
-    assert small in [event.tenant for event in outbox.batch([lane], at_most=2)]
+    assert small in [event.tenant for event in outbox.batch([lane], at_most=2, at=timezone.now())]
 
 
 def test_publish_events_once_says_what_became_of_the_events(

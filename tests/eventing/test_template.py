@@ -99,11 +99,11 @@ def test_the_rules_send_each_event_to_the_queue_or_to_the_log_but_never_to_both(
     assert logged == ([event_id] if goes_to == "log" else [])
 
 
-def test_an_event_that_was_received_five_times_goes_to_the_dead_letter_queue(stack: dict[str, str]) -> None:
+def test_an_event_that_was_received_twenty_times_goes_to_the_dead_letter_queue(stack: dict[str, str]) -> None:
     event_id = publish(INPUT)
     sqs = aws.sqs_client()
 
-    for _ in range(5):
+    for _ in range(20):
         (message,) = sqs.receive_message(QueueUrl=stack["InputQueueUrl"], WaitTimeSeconds=0)["Messages"]
         sqs.change_message_visibility(
             QueueUrl=stack["InputQueueUrl"], ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0

@@ -5,6 +5,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand
+from django.utils import timezone
 
 from eventing import publishing
 
@@ -22,7 +23,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--once", action="store_true", help="Publish what waits, print a summary, and end.")
+        parser.add_argument("--once", action="store_true", help="Try what waits once, print a summary, and end.")
         parser.add_argument(
             "--interval",
             type=float,
@@ -32,7 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         if options["once"]:
-            self._print(publishing.drain())
+            self._print(publishing.drain(as_of=timezone.now()))
             return
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('eventing', '0001_initial'),
+        ('eventing', '0002_replay'),
     ]
 
     operations = [

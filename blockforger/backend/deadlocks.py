@@ -1,0 +1,34 @@
+"""Deadlocks and serialization failures: the database undid a transaction, and it only has to be done again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from django.db import IntegrityError, OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_DEADLOCK_DETECTED, _SERIALIZATION_FAILURE = "40P01", "40001"
+_TRIES = 5
+
+
+def retried(transaction: Callable[[], T]) -> T:
+    """Carry out a whole transaction, again if the database undid it for no fault of its own."""
+    for _ in range(_TRIES - 1):
+        try:
+            return transaction()
+        except (OperationalError, IntegrityError) as error:
+            if not _is_worth_another_try(error):
+                raise
+    return transaction()
+
+
+def _is_worth_another_try(error: OperationalError | IntegrityError) -> bool:
+    # An IntegrityError that comes out of a transaction of ours is the commit's: what a row refers to was deleted
+    # meanwhile, and the next try will see it.
+    if isinstance(error, IntegrityError):
+        return True
+    return getattr(error.__cause__, "sqlstate", None) in {_DEADLOCK_DETECTED, _SERIALIZATION_FAILURE}

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from blockforger.backend import json_schemas
+from blockforger.backend.json_schemas import SchemaProblem
+from blockforger.backend.models import Item, OperationRecord, Origin, Schema
+from tests.admin_pages import (
+    Page,
+    act,
+    check_superusers_alone_see,
+    errors_of,
+    listed,
+    saved,
+    text_of,
+    url_of,
+)
+from tests.cast import FLUFFY, PET, a_schema, a_tenant
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+    from django.test import Client
+
+    from tenants.models import Tenant
+
+pytestmark = pytest.mark.django_db
+
+READ_ONLY = {"add": 403, "delete": 403}
+PRETTY = json.dumps(PET, indent=2) + "\n"
+
+
+def a_record(tenant: Tenant | None, **fields: Any) -> OperationRecord:
+    made_up = {"idempotency_key": str(uuid.uuid4()), "operation": uuid.uuid4(), "request_hash": "0" * 64, "status": 201}
+    return OperationRecord.objects.create(tenant=tenant, **{"origin": Origin.EVENT, **made_up, **fields})
+
+
+def an_item(schema: Schema, key: str = "123") -> Item:
+    return Item.objects.create(schema=schema, key=key, payload={**FLUFFY, "id": key})
+
+
+def test_superusers_alone_see_the_pages(admin_client: Client) -> None:
+    schema = a_schema(a_tenant())
+    rows: dict[Model, dict[str, int]] = {schema: {}, an_item(schema): READ_ONLY, a_record(None): READ_ONLY}
+    check_superusers_alone_see(rows, admin_client)
+
+
+class TestSchemas:
+    def add(self, client: Client, *, document: str = PRETTY, meta: str = "{}") -> Any:
+        tenant = a_tenant()
+        page = Page(client, url_of(Schema, "add"))
+        return page.submit(tenant=tenant.pk, name="petstore", document=document, meta=meta)
+
+    def change(self, client: Client, schema: Schema, **values: object) -> Schema:
+        assert saved(Page(client, url_of(Schema, "change", schema.pk)).submit(**values))
+        return Schema.objects.get(pk=schema.pk)
+
+    def test_a_schema_is_made_with_its_document_as_it_was_typed(self, admin_client: Client) -> None:
+        assert saved(self.add(admin_client, document=PRETTY.replace("\n", "\r\n"), meta='{"key": "name"}'))
+        schema = Schema.objects.get()
+        assert (schema.document, schema.key_field, schema.version) == (PRETTY, "name", 1)
+
+    @pytest.mark.parametrize("meta", ["", "{}"])
+    def test_meta_may_be_empty(self, admin_client: Client, meta: str) -> None:
+        assert saved(self.add(admin_client, meta=meta))
+        assert Schema.objects.get().meta == {}
+
+    @pytest.mark.parametrize(
+        ("document", "problem"),
+        [
+            ("", "This field is required."),
+            ("{", "The text is not JSON: Expecting property name"),
+            ('{"type": "object", "type": "object"}', 'The member "type" stands twice in one object.'),
+            ('{"a": {"const": 1e999}}', "/a/const: A number is too large."),
+            ("[]", "Write a JSON Schema that is an object."),
+            ('{"meta": {}}', "Move the content of the member 'meta' to the field below, and leave it out here."),
+        ],
+    )
+    def test_a_document_that_is_no_schema_is_refused(self, admin_client: Client, document: str, problem: str) -> None:
+        errors = errors_of(self.add(admin_client, document=document))
+        assert list(errors) == ["document"]
+        assert errors["document"][0].startswith(problem)
+
+    def test_the_problems_of_a_schema_are_told_one_by_one(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def problems(document: object, key_field: str) -> list[SchemaProblem]:
+            assert (document, key_field) == (PET, "name")
+            return [SchemaProblem("/type", "Use another."), SchemaProblem("", "Use less.")]
+
+        monkeypatch.setattr(json_schemas, "problems", problems)
+        response = self.add(admin_client, meta='{"key": "name"}')
+        assert errors_of(response) == {"document": ["/type: Use another.", "Use less."]}
+
+    @pytest.mark.parametrize(
+        ("meta", "problem"),
+        [
+            ("[]", 'Write an object, such as {"key": "id"}.'),
+            ("0", 'Write an object, such as {"key": "id"}.'),
+            ('{"key": 5}', "/key: Write the name of the member that holds an item's key."),
+            ('{"key": ""}', "/key: Write the name of the member that holds an item's key."),
+            ('{"a": "\\u0000"}', "/a: A text holds the character U+0000."),
+            ("{", "Enter a valid JSON."),
+        ],
+    )
+    def test_a_meta_that_says_nothing_sensible_is_refused(self, admin_client: Client, meta: str, problem: str) -> None:
+        assert errors_of(self.add(admin_client, meta=meta)) == {"meta": [problem]}
+
+    @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+    def test_saving_an_unchanged_page_changes_nothing(self, admin_client: Client, line_end: str) -> None:
+        schema = a_schema(a_tenant(), key="name")
+        Schema.objects.update(document="\n" + PRETTY.replace("\n", line_end))
+        before = Schema.objects.values().get()
+        self.change(admin_client, schema)
+        assert Schema.objects.values().get() == before
+
+    @pytest.mark.parametrize("values", [{"document": "{}"}, {"meta": '{"key": "name"}'}])
+    def test_a_change_grows_the_version(self, admin_client: Client, values: dict[str, str]) -> None:
+        schema = a_schema(a_tenant())
+        changed = self.change(admin_client, schema, **values)
+        assert changed.version == 2
+        assert changed.updated_at > schema.updated_at
+
+    def test_tenant_and_name_stay_as_they_were_made(self, admin_client: Client) -> None:
+        schema = a_schema(a_tenant("ours"))
+        changed = self.change(admin_client, schema, name="renamed", tenant=a_tenant("theirs").pk)
+        assert (changed.name, changed.tenant) == ("petstore", schema.tenant)
+
+    def test_a_schema_with_items_stays_and_the_page_says_why(self, admin_client: Client) -> None:
+        schema = a_schema(a_tenant())
+        an_item(schema, "fluffy")
+        url = url_of(Schema, "delete", schema.pk)
+        for response in (
+            admin_client.get(url),
+            admin_client.post(url, {"post": "yes"}),
+            act(admin_client, "delete_selected", schema),
+        ):
+            assert "Item: fluffy" in text_of(response)
+        assert Schema.objects.exists()
+
+    def test_a_schema_without_items_can_go(self, admin_client: Client) -> None:
+        schema = a_schema(a_tenant())
+        assert admin_client.post(url_of(Schema, "delete", schema.pk), {"post": "yes"}).status_code == 302
+        assert not Schema.objects.exists()
+
+
+class TestItems:
+    def test_they_are_listed_by_tenant_and_by_schema_and_found_by_key(self, admin_client: Client) -> None:
+        ours, theirs = a_tenant("ours"), a_tenant("theirs")
+        pets, orders = a_schema(ours), a_schema(ours, "orders")
+        pet, order, other = an_item(pets), an_item(orders), an_item(a_schema(theirs), "456")
+        assert listed(admin_client, Item, tenant="ours") == [pet, order]
+        assert listed(admin_client, Item, schema__exact=str(orders.pk)) == [order]
+        assert listed(admin_client, Item, q="456") == [other]
+        assert listed(admin_client, Item, q="45") == []
+        assert f"?schema__exact={pets.pk}" in Page(admin_client, url_of(Schema, "change", pets.pk)).text
+
+    def test_the_page_shows_the_payload(self, admin_client: Client) -> None:
+        item = an_item(a_schema(a_tenant()))
+        assert '"name": "Fluffy"' in text_of(admin_client.get(url_of(Item, "change", item.pk)))
+
+
+class TestOperationRecords:
+    def test_they_are_told_apart_by_tenant_and_outcome(self, admin_client: Client) -> None:
+        tenant = a_tenant("mytenant")
+        done, refused, stranger = a_record(tenant), a_record(tenant, status=402), a_record(None, status=401)
+        assert listed(admin_client, OperationRecord) == [stranger, refused, done]
+        assert listed(admin_client, OperationRecord, tenant="mytenant") == [refused, done]
+        assert listed(admin_client, OperationRecord, outcome="refused") == [stranger, refused]
+        assert listed(admin_client, OperationRecord, tenant="mytenant", outcome="done") == [done]
+
+    def test_one_is_found_by_event_operation_or_item(self, admin_client: Client) -> None:
+        wanted, _ = a_record(None, item_key="fluffy"), a_record(None)
+        for term in (wanted.idempotency_key, str(wanted.operation), "fluffy"):
+            assert listed(admin_client, OperationRecord, q=term) == [wanted]
+
+    def test_the_page_shows_the_problem_and_the_payload(self, admin_client: Client) -> None:
+        record = a_record(None, problem={"code": "item-exists"}, payload='{"name": "\\u00fc", "bad": "\\ud800\\u0000"}')
+        text = text_of(admin_client.get(url_of(OperationRecord, "change", record.pk)))
+        assert '"code": "item-exists"' in text
+        assert '"name": "ü"' in text
+        assert '"bad": "\\ud800\\u0000"' in text
+
+    @pytest.mark.parametrize("payload", ["", "no <json>", "[" * 100_000])
+    def test_a_payload_that_is_no_json_is_shown_as_it_is(self, admin_client: Client, payload: str) -> None:
+        record = a_record(None, payload=payload)
+        assert f"<pre>{payload}</pre>" in text_of(admin_client.get(url_of(OperationRecord, "change", record.pk)))
+
+
+@pytest.mark.parametrize("model", [Item, OperationRecord])
+def test_a_list_does_not_read_the_payloads(admin_client: Client, model: type[Model]) -> None:
+    tenant = a_tenant()
+    an_item(a_schema(tenant))
+    a_record(tenant)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(listed(admin_client, model)) == 1
+    assert not [query["sql"] for query in queries if '"payload"' in query["sql"] or '"document"' in query["sql"]]
