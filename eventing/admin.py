@@ -139,7 +139,7 @@ class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
 
 @admin.register(EventBus)
 class EventBusAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["arn", "paused_until", "refusals", "pause_reason"]
+    list_display = ["arn", "paused_until", "refusals", "failures", "pause_reason", "verified_at", "verification_note"]
     search_fields = ["arn"]
     ordering = ["arn"]
     actions = ["resume"]

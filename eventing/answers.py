@@ -43,6 +43,8 @@ class Answer:
     event_id: str = ""
     code: str = ""
     message: str = ""
+    # The call failed, and not the entry: all entries of the call share this one object.
+    is_of_call: bool = False
 
 
 _ENTRY_CODES = {
@@ -100,14 +102,15 @@ def of_failed_call(error: ClientError | BotoCoreError) -> Answer:
     """
     if isinstance(error, ClientError):
         code = error.response.get("Error", {}).get("Code", "")
-        return Answer(_verdict_on_call(code), code=code, message=error.response.get("Error", {}).get("Message", ""))
+        message = error.response.get("Error", {}).get("Message", "")
+        return Answer(_verdict_on_call(code), code=code, message=message, is_of_call=True)
     if isinstance(error, ParamValidationError):
         verdict = Verdict.REFUSED
     elif isinstance(error, _CREDENTIAL_ERRORS):
         verdict = Verdict.BUS_REFUSED
     else:
         verdict = Verdict.RETRY
-    return Answer(verdict, code=type(error).__name__, message=str(error))
+    return Answer(verdict, code=type(error).__name__, message=str(error), is_of_call=True)
 
 
 def _verdict_on_call(code: str) -> Verdict:

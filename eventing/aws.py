@@ -38,6 +38,8 @@ _RETRYING = Config(
 )
 # The outbox retries by itself, and a call that is repeated unseen may publish twice.
 _EVENTS = _RETRYING.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
+# A check is made again later: it must not take long now.
+_CHECKS = _EVENTS.merge(Config(connect_timeout=2, read_timeout=4))
 # A long poll lasts up to 20 seconds.
 _SQS = _RETRYING.merge(Config(read_timeout=30))
 
@@ -47,7 +49,7 @@ class QueueMissingError(LookupError):
 
 
 class _Clients:
-    """The clients of one process, by service and region.
+    """The clients of one process, by service, region and configuration.
 
     Clients may be shared by threads; the session that makes them, and its lock, must not outlive a fork.
     """
@@ -55,14 +57,14 @@ class _Clients:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._session: Session | None = None
-        self._clients: dict[tuple[str, str], Any] = {}
+        self._clients: dict[tuple[str, str, Config], Any] = {}
 
     def get(self, service: str, region: str, config: Config) -> object:
         with self._lock:
-            if (service, region) not in self._clients:
+            if (service, region, config) not in self._clients:
                 make_client = cast("Any", self._own_session()).client
-                self._clients[service, region] = make_client(service, region_name=region, config=config)
-            return self._clients[service, region]
+                self._clients[service, region, config] = make_client(service, region_name=region, config=config)
+            return self._clients[service, region, config]
 
     def region(self) -> str:
         with self._lock:
@@ -94,6 +96,17 @@ def own_region() -> str:
 def events_client(region: str) -> EventBridgeClient:
     """For the buses of that region. It never repeats a call."""
     return cast("EventBridgeClient", _clients.get("events", region, _EVENTS))
+
+
+def bus_checks_client(region: str) -> EventBridgeClient:
+    """For asking about the buses of that region. It gives up within six seconds."""
+    return cast("EventBridgeClient", _clients.get("events", region, _CHECKS))
+
+
+def own_account() -> str:
+    """The account that our credentials are of. Raises one of ERRORS; no permission is needed to ask."""
+    client = cast("Any", _clients.get("sts", own_region(), _CHECKS))
+    return str(client.get_caller_identity()["Account"])
 
 
 def sqs_client() -> SQSClient:

@@ -40,6 +40,10 @@ class Lease:
     def seconds_left(self) -> float:
         return self.ends_at - time.monotonic()
 
+    def without(self, lanes: Collection[int]) -> Lease:
+        """The same lease, but for these lanes."""
+        return Lease({lane: fence for lane, fence in self.fences.items() if lane not in lanes}, self.ends_at)
+
 
 def stream_of(*parts: str) -> int:
     """A number of 64 bits (signed) for what must stay in order. Two streams that share one only wait for each other."""

@@ -88,14 +88,26 @@ class OutputRule(models.Model):
 
 
 class EventBus(models.Model):
-    """A bus that refused us, and until when it is left alone."""
+    """What is known of a bus: whether it exists, whether it takes our events, and until when it is left alone."""
 
     arn = models.CharField(max_length=400, unique=True)
-    # While this lies ahead, nothing is sent to the bus; its events stay pending. Afterwards one call is a probe.
+    # While this lies ahead, nothing is sent to the bus; its events stay pending. Whoever probes the bus, or checks it
+    # before its first event, moves it ahead first: so one publisher does, and one that died blocks nothing for ever.
     paused_until = models.DateTimeField(null=True, blank=True)
     pause_reason = models.TextField(blank=True)
     # Refusals by the bus since it last took an event; 0 means that it is trusted with full batches.
     refusals = models.PositiveIntegerField(default=0)
+    # Calls that failed as a whole since one got through, counted up to buses.OPEN_AFTER; there the circuit breaker
+    # opens, and each probe that fails adds one. A healthy bus is never written.
+    failures = models.PositiveIntegerField(default=0, db_default=0)
+    # When DescribeEventBus last found the bus, or said that we may not ask (then the note says so).
+    verified_at = models.DateTimeField(null=True, blank=True)
+    # Why the bus is used without proof that it exists.
+    verification_note = models.TextField(blank=True, default="", db_default="")
+    # Set while DescribeEventBus says that there is no such bus: nothing is sent, because it would be swallowed.
+    missing_since = models.DateTimeField(null=True, blank=True)
+    # Not described before. Moved ahead by whoever does it, so that one publisher does.
+    next_check_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name_plural = "event buses"

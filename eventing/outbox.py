@@ -15,12 +15,12 @@ from django.db.models.lookups import IsNull
 from django.utils import timezone
 
 from blockforger.backend import deadlocks, json_values
-from eventing import backoff, event_format, lanes, nudges, rule_checks, rules
+from eventing import backoff, buses, event_format, lanes, nudges, rule_checks, rules
 from eventing.answers import Verdict
-from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutboxStatus
+from eventing.models import AllowedBus, Lane, OutboxEvent, OutboxStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -41,7 +41,6 @@ _RESULT_FIELDS = [
     "eventbridge_id",
     "delivered_at",
 ]
-_PAUSE_BASE, _PAUSE_CAP = timedelta(seconds=15), timedelta(minutes=15)
 
 
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
@@ -86,7 +85,7 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
 def sendable(*, at: datetime) -> QuerySet[OutboxEvent]:
     """Pending events whose time has come, whose bus is not paused, and before which none of their stream waits."""
     pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
-    paused = list(EventBus.objects.filter(paused_until__gt=at).values_list("arn", flat=True))
+    paused = list(buses.paused(at).values_list("arn", flat=True))
     earlier = Q(sequence__lt=OuterRef("sequence")) | Q(sequence=OuterRef("sequence"), place__lt=OuterRef("place"))
     waiting_before = pending.filter(
         earlier, stream=OuterRef("stream"), next_attempt_at__isnull=False, next_attempt_at__gt=at
@@ -130,9 +129,9 @@ class Tally:
         )
 
 
-def record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]]) -> Tally:
+def record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool = False) -> Tally:
     """Write the answers down, but for lanes that were lost meanwhile: their new holder decides."""
-    settled = deadlocks.retried(lambda: _record(lease, results))
+    settled = deadlocks.retried(lambda: _record(lease, results, is_probe=is_probe))
     states = [event.status for event, _ in settled]
     held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in settled)
     return Tally(
@@ -143,7 +142,9 @@ def record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]]) -> Tally
     )
 
 
-def _record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]]) -> list[tuple[OutboxEvent, Answer]]:
+def _record(
+    lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool
+) -> list[tuple[OutboxEvent, Answer]]:
     with transaction.atomic():
         held = lanes.lock_held(lease)
         # Copies, because this may have to be done again.
@@ -152,7 +153,7 @@ def _record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]]) -> list
         for event, answer in settled:
             _apply(event, answer, now)
         OutboxEvent.objects.bulk_update([event for event, _ in settled], _RESULT_FIELDS)
-        _note_buses(settled, now)
+        buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
     return settled
 
 
@@ -177,31 +178,6 @@ def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
         case Verdict.BUS_REFUSED:
             # It waits for its bus, however long that takes, and begins anew afterwards.
             event.failing_since = None
-
-
-def _note_buses(results: Iterable[tuple[OutboxEvent, Answer]], now: datetime) -> None:
-    """Pause what refused us and trust what did not; in the order of the ARNs, as every publisher does."""
-    refusals = {event.bus_arn: answer for event, answer in results if answer.verdict is Verdict.BUS_REFUSED}
-    accepted = {event.bus_arn for event, answer in results if answer.verdict is Verdict.ACCEPTED}
-    for arn in sorted(refusals.keys() | accepted):
-        if answer := refusals.get(arn):
-            _pause(arn, answer, now)
-        else:
-            EventBus.objects.filter(arn=arn, refusals__gt=0).update(refusals=0, paused_until=None, pause_reason="")
-
-
-def _pause(arn: str, answer: Answer, now: datetime) -> None:
-    bus, _ = EventBus.objects.select_for_update().get_or_create(arn=arn)
-    if bus.paused_until is None or bus.paused_until <= now:
-        bus.refusals += 1
-        bus.paused_until = now + backoff.doubled(bus.refusals, base=_PAUSE_BASE, cap=_PAUSE_CAP)
-    bus.pause_reason = f"{answer.code}: {answer.message}"
-    bus.save()
-
-
-def distrusted_buses(arns: Collection[str]) -> set[str]:
-    """Those that refused us lately: they are tried with one event before they get more."""
-    return set(EventBus.objects.filter(arn__in=arns, refusals__gt=0).values_list("arn", flat=True))
 
 
 def disallowed(events: Collection[OutboxEvent]) -> list[OutboxEvent]:

@@ -1,4 +1,4 @@
-"""An EventBridge that answers PutEvents as a test wants: over HTTP, so that boto3 is the real one."""
+"""An EventBridge that answers as a test wants: over HTTP, so that boto3 is the real one."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Entry = dict[str, Any]
-# From the entries of a call to its status and body.
-Answering = "Callable[[list[Entry]], tuple[int, dict[str, Any]]]"
+
+_IDENTITY = """<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<GetCallerIdentityResult><Account>{account}</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"""
+_NO_IDENTITY = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>"
 
 
 def accepted(entries: list[Entry]) -> tuple[int, dict[str, Any]]:
@@ -39,12 +41,20 @@ def failed(status: int, code: str) -> tuple[int, dict[str, Any]]:
     return status, {"__type": code, "message": f"{code} happened"}
 
 
+def exists(arn: str) -> tuple[int, dict[str, Any]]:
+    return 200, {"Name": arn.rpartition("/")[2], "Arn": arn}
+
+
 class EventBridge:
-    """The server: what it was sent, call by call, and how it answers."""
+    """The server: what it was sent, call by call, which buses were described, and how it answers both."""
 
     def __init__(self) -> None:
         self.calls: list[list[Entry]] = []
         self.answering: Callable[[list[Entry]], tuple[int, dict[str, Any]]] = accepted
+        self.described: list[str] = []
+        self.describing: Callable[[str], tuple[int, dict[str, Any]]] = exists
+        # The account that we are of, as STS tells us. None: it does not.
+        self.account: str | None = None
         self._lock = threading.Lock()
         owner = self
 
@@ -52,16 +62,33 @@ class EventBridge:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                entries = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Entries"]
-                with owner._lock:
-                    owner.calls.append(entries)
-                status, body = owner.answering(entries)
-                text = json.dumps(body).encode()
+                text = self.rfile.read(int(self.headers["Content-Length"]))
+                if b"Action=GetCallerIdentity" in text:
+                    if owner.account:
+                        self._send(200, "text/xml", _IDENTITY.format(account=owner.account))
+                    else:
+                        self._send(403, "text/xml", _NO_IDENTITY)
+                    return
+                request = json.loads(text)
+                match self.headers["X-Amz-Target"]:
+                    case "AWSEvents.PutEvents":
+                        with owner._lock:
+                            owner.calls.append(request["Entries"])
+                        status, body = owner.answering(request["Entries"])
+                    case "AWSEvents.DescribeEventBus":
+                        with owner._lock:
+                            owner.described.append(request["Name"])
+                        status, body = owner.describing(request["Name"])
+                    case target:
+                        status, body = failed(400, f"Unexpected {target}")
+                self._send(status, "application/x-amz-json-1.1", json.dumps(body))
+
+            def _send(self, status: int, content_type: str, text: str) -> None:
                 self.send_response(status)
-                self.send_header("Content-Type", "application/x-amz-json-1.1")
-                self.send_header("Content-Length", str(len(text)))
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                self.wfile.write(text)
+                self.wfile.write(text.encode())
 
             def log_message(self, *args: object) -> None:
                 pass
