@@ -7,7 +7,8 @@ from the state one level up and the member's name or item's index, so a schema i
 from reference to reference or from level to level. `Plan.measure` walks one payload and adds up its places.
 
 All counts are upper bounds: every branch is taken, every pattern matches every name, and nothing is remembered from one
-evaluation to the next, whatever the engine does better. A *step* is up to 100 ns of jsonschema-rs, mostly 2 to 50.
+evaluation to the next, whatever the engine does better (`_Marking.use` is the one exception). A *step* is up to 100 ns
+of jsonschema-rs, mostly 2 to 50.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ _MAPS = {"$defs", "definitions", "patternProperties", "properties", *_DEPENDENT}
 _IN_PLACE = {"allOf", "anyOf", "oneOf", "not", *_CONDITIONAL, *_DEPENDENT}
 # The branches that `unevaluated…` tries again, to learn which of them count.
 _TRIED_AGAIN = {"allOf", "anyOf", "oneOf", "if"}
-_WITHOUT_EFFECT = {"$comment", "$defs", "$id", "$schema", "contentSchema", "default", "definitions", "description"} | {
-    "$anchor", "$dynamicAnchor", "deprecated", "examples", "readOnly", "title", "writeOnly",
+_WITHOUT_EFFECT = {
+    "$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "contentSchema", "default", "definitions",
+    "deprecated", "description", "examples", "readOnly", "title", "writeOnly",
 }  # fmt: skip
 
 
@@ -146,7 +148,7 @@ class References:
 def compiled_kib(pattern: str) -> int | None:
     """The size of a compiled pattern in KiB, as a power of 2; None if it does not compile within MAX_PATTERN_KIB.
 
-    The engine takes time in proportion to the text, but to this size as well: up to 40 ns for a KiB and a character.
+    The engine takes time in proportion to the text, but to this size as well: up to 100 ns for a KiB and a character.
     """
     if not _compiles(pattern, MAX_PATTERN_KIB):
         return None
@@ -283,10 +285,11 @@ class Plan:
 
     def check(self) -> None:
         """Raise TooCostly if some payload has a place with more than MAX_STEPS."""
-        seen = level = {self.start}
+        level = seen = {self.start: None}
         for _ in range(MAX_DEPTH):
-            following = {self._checked(state.after(*way)) for state in level for way in state.ways()}
-            level = following - seen
+            # Not sets: their order would change from run to run, and with it the subschema that is blamed.
+            following = dict.fromkeys(self._checked(state.after(*way)) for state in level for way in state.ways())
+            level = {state: None for state in following if state not in seen}
             seen = seen | level
 
     def _checked(self, state: State) -> State:
