@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
 from blockforger.backend import json_values
-from blockforger.backend.schema_bounds import (
+from blockforger.backend.schema_bounds import Plan
+from blockforger.backend.schema_parts import (
     MAX_PATTERN_KIB,
-    Plan,
     References,
     TooCostly,
     compiled_kib,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.models import Schema
-    from blockforger.backend.schema_bounds import Subschema
+    from blockforger.backend.schema_parts import Subschema
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAX_BYTES = 256 * 1024

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from blockforger.backend import schema_bounds
-from blockforger.backend.schema_bounds import Plan, References, State, TooCostly, compiled_kib, subschemas
+from blockforger.backend import schema_parts
+from blockforger.backend.schema_bounds import Plan, State
+from blockforger.backend.schema_parts import References, TooCostly, compiled_kib, subschemas
 
 Place: TypeAlias = tuple[str | int, ...]
 
@@ -246,7 +247,7 @@ def test_references_lead_to_subschemas_of_the_document_only(reference: Any, poin
 @pytest.mark.parametrize(
     ("document", "pointer"),
     [
-        ({"allOf": [True] * schema_bounds.MAX_SUBSCHEMAS}, ""),
+        ({"allOf": [True] * schema_parts.MAX_SUBSCHEMAS}, ""),
         # 200 pointers of 10,000 characters and more
         ({"$defs": {"a": {"$defs": {"b" * 10_000: {"anyOf": [True] * 200}}}}}, "/$defs/a/$defs"),
     ],
