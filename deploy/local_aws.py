@@ -11,9 +11,12 @@ import logging
 import os
 import signal
 import threading
+import time
 
 import django
 from moto.server import ThreadedMotoServer
+
+_TRIES = 5
 
 
 def main() -> None:
@@ -28,11 +31,19 @@ def main() -> None:
     server.start()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
     django.setup()
-    from django.core.management import call_command
+    from django.core.management import CommandError, call_command
 
     # It speaks of every resource that moto does not know, such as queue policies, which nothing here enforces.
     logging.getLogger("moto").setLevel(logging.ERROR)
-    call_command("deploy_stack", stdout=io.StringIO(), stderr=io.StringIO())
+    for attempt in range(_TRIES):
+        try:
+            call_command("deploy_stack", stdout=io.StringIO(), stderr=io.StringIO())
+            break
+        except CommandError:
+            # moto answers 500 when the first requests of two processes meet while it loads its services.
+            if attempt == _TRIES - 1:
+                raise
+            time.sleep(1)
     print(f"local AWS: ready at http://127.0.0.1:{port}", flush=True)
     stopping.wait()
     server.stop()

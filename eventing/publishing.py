@@ -197,8 +197,11 @@ def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecut
     failures: Counter[str] = Counter()
     waves = {arn: _begin_wave(lease, streams, failures, threads) for arn, streams in streams_of.items()}
     while waves:
-        wait([call for calls in waves.values() for call in calls if not call.done()], return_when=FIRST_COMPLETED)
-        answered = [arn for arn, calls in waves.items() if all(call.done() for call in calls)]
+        under_way = {call for calls in waves.values() for call in calls if not call.done()}
+        answered = [arn for arn, calls in waves.items() if under_way.isdisjoint(calls)]
+        if not answered:
+            wait(under_way, return_when=FIRST_COMPLETED)
+            continue
         results = {arn: [result for call in waves.pop(arn) for result in call.result()] for arn in answered}
         if any(results.values()):
             yield [result for of_bus in results.values() for result in of_bus]

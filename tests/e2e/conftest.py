@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,12 +101,12 @@ class LocalRun:
         return self.shell(f"{sys.executable} manage.py {arguments}")
 
 
-@pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+@contextmanager
+def new_environment(state: Path) -> Iterator[dict[str, str]]:
     """A user's environment, with state of its own. On PostgreSQL also a database, on Redis its own number."""
     names = ("PATH", "HOME", "LANG", "PYENV_ROOT", "PYENV_VERSION")
     environment = {name: os.environ[name] for name in names if name in os.environ}
-    environment["BLOCKFORGER_STATE_DIR"] = str(tmp_path_factory.mktemp("local-run"))
+    environment["BLOCKFORGER_STATE_DIR"] = str(state)
     if settings.CELERY_BROKER_URL.startswith("redis:"):
         environment["CELERY_BROKER_URL"] = settings.CELERY_BROKER_URL.rpartition("/")[0] + "/8"
     if "postgresql" not in settings.DATABASES["default"]["ENGINE"]:
@@ -115,18 +116,27 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
     name = f"blockforger_e2e_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        environment["DATABASE_URL"] = f"{server.rpartition('/')[0]}/{name}"
+        try:
+            yield {**environment, "DATABASE_URL": f"{server.rpartition('/')[0]}/{name}"}
+        finally:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """An environment in which nothing has run yet."""
+    with new_environment(tmp_path) as environment:
         yield environment
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
-def local_run(environment: dict[str, str]) -> Iterator[LocalRun]:
-    run = LocalRun(environment)
-    run.start()
-    try:
-        run.wait_until_ready()
-        yield run
-    finally:
-        if run.process.poll() is None:
-            run.stop()
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRun]:
+    with new_environment(tmp_path_factory.mktemp("local-run")) as environment:
+        run = LocalRun(environment)
+        run.start()
+        try:
+            run.wait_until_ready()
+            yield run
+        finally:
+            if run.process.poll() is None:
+                run.stop()

@@ -203,8 +203,7 @@ def test_a_port_that_is_taken_gets_a_sentence(environment: dict[str, str]) -> No
 
 
 def test_ctrl_c_stops_everything_and_a_second_run_finds_its_database(environment: dict[str, str]) -> None:
-    state = environment["BLOCKFORGER_STATE_DIR"] + "-again"
-    run = LocalRun({**environment, "BLOCKFORGER_STATE_DIR": state})
+    run = LocalRun(environment)
     run.start()
     run.wait_until_ready()
     assert run.stop() == 0, run.text
