@@ -214,3 +214,7 @@ BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_URL = env.str("BLOCKFORGER_INPUT_DEAD_LETTER
 BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_NAME = env.str(
     "BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE_NAME", default=f"blockforger-input-dead-letter-{BLOCKFORGER_ENVIRONMENT}"
 )
+# The log group of output events, which `tail_events` reads.
+BLOCKFORGER_EVENT_LOG_GROUP = env.str(
+    "BLOCKFORGER_EVENT_LOG_GROUP", default=f"/aws/events/blockforger-{BLOCKFORGER_ENVIRONMENT}"
+)

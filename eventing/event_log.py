@@ -34,8 +34,8 @@ class _LoggedEvent:
 
 
 def default_log_group() -> str:
-    """The log group of the configured environment's stack."""
-    return f"/aws/events/blockforger-{settings.BLOCKFORGER_ENVIRONMENT}"
+    """The log group that the stack made, unless another is configured."""
+    return str(settings.BLOCKFORGER_EVENT_LOG_GROUP)
 
 
 def tail(

@@ -9,10 +9,11 @@ from typing import Any
 
 from rest_framework.test import APIClient
 
-from blockforger.backend.models import Item, OperationRecord
+from blockforger.backend.models import Item, Method, OperationRecord, Origin
+from blockforger.backend.operations import Operation, execute
 from eventing import consuming
 from eventing.models import OutboxEvent
-from tenants.models import LedgerEntry, TokenAccount
+from tenants.models import LedgerEntry, Tenant, TokenAccount
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,22 @@ class Ask:
     tenant: str = "mytenant"
     schema: str = "petstore"
     api_key: str | None = None
+
+
+def write(tenant: Tenant, api_key: str, method: str, item_key: str, **members: Any) -> None:
+    """A write that goes through, past both doors."""
+    outcome = execute(
+        Operation(
+            origin=Origin.API,
+            method=method,
+            tenant=tenant.name,
+            schema="petstore",
+            api_key=api_key,
+            key=None if method == Method.POST else item_key,
+            payload={"id": item_key, "name": "x", **members},
+        )
+    )
+    assert outcome.problem is None
 
 
 def over_rest(ask: Ask) -> Answer:

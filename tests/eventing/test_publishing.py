@@ -5,19 +5,21 @@ import os
 import threading
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from blockforger.backend.models import Method, Origin
+from blockforger.backend.models import Origin
 from blockforger.backend.operations import Operation, execute
 from eventing import aws, lanes, outbox, publishing
 from eventing.answers import Answer, Verdict
 from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutboxStatus, OutputRule
 from eventing.outbox import Tally
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
+from tests.eventing import doors
 from tests.eventing.event_bridge import EventBridge, each, event_bridge, failed
 
 if TYPE_CHECKING:
@@ -49,21 +51,7 @@ def tenant() -> Tenant:
 def write(tenant: Tenant) -> Callable[..., None]:
     key = a_key(tenant)
 
-    def one(method: str, item_key: str, **members: Any) -> None:
-        outcome = execute(
-            Operation(
-                origin=Origin.API,
-                method=method,
-                tenant=tenant.name,
-                schema="petstore",
-                api_key=key,
-                key=None if method == Method.POST else item_key,
-                payload={"id": item_key, "name": "x", **members},
-            )
-        )
-        assert outcome.problem is None
-
-    return one
+    return partial(doors.write, tenant, key)
 
 
 def sent_names(bridge: EventBridge) -> list[str]:
