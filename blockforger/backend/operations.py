@@ -14,7 +14,7 @@ from blockforger.backend import deadlocks, items, records
 from blockforger.backend.admission import Rejected, admit
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
-from blockforger.backend.signals import ItemWritten, item_written
+from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
 from tenants import balances
 from tenants.errors import Refusal
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from blockforger.backend.admission import Admitted
     from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.models import OperationRecord
+    from tenants.models import Tenant
 
 COST = 10
 """What an operation costs, in tokens."""
@@ -77,13 +79,17 @@ def _execute_once(operation: Operation, admission: Admitted | Rejected) -> Outco
         if not is_new:
             return records.outcome_of(record, repeated=True)
         if isinstance(admission, Rejected):
-            return records.outcome_of(record)
-        try:
-            with transaction.atomic():
-                return _carry_out(operation, admission)
-        except Refusal as refusal:
-            records.refuse(record, refusal)
-            return records.outcome_of(record)
+            outcome = records.outcome_of(record)
+        else:
+            try:
+                with transaction.atomic():
+                    outcome = _carry_out(operation, admission)
+            except Refusal as refusal:
+                records.refuse(record, refusal)
+                outcome = records.outcome_of(record)
+        if operation.origin == Origin.EVENT and admission.tenant is not None:
+            _insert(_announce_settled(record, admission.tenant, outcome))
+        return outcome
 
 
 def _carry_out(operation: Operation, admission: Admitted) -> Outcome:
@@ -121,6 +127,18 @@ def _carry_out(operation: Operation, admission: Admitted) -> Outcome:
 
 def _announce(written: ItemWritten) -> list[Model]:
     return [row for _, rows in item_written.send(sender=ItemWritten, written=written) for row in _rows(rows)]
+
+
+def _announce_settled(record: OperationRecord, tenant: Tenant, outcome: Outcome) -> list[Model]:
+    settled = EventSettled(
+        tenant=tenant,
+        event_id=record.idempotency_key,
+        method=record.method,
+        schema_name=record.schema_name,
+        outcome=outcome,
+        at=timezone.now(),
+    )
+    return [row for _, rows in event_settled.send(sender=EventSettled, settled=settled) for row in _rows(rows)]
 
 
 def _rows(answer: object) -> list[Model]:

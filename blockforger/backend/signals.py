@@ -1,4 +1,4 @@
-"""What the backend tells the rest of the product: one signal for each item written."""
+"""What the backend tells the rest of the product: one signal for each item written, one for each event settled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Method, Schema
+    from blockforger.backend.outcomes import Outcome
     from tenants.models import Tenant
 
 
@@ -35,3 +36,22 @@ class ItemWritten:
 # Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
 # which the backend inserts in the same transaction; what a receiver raises undoes the write.
 item_written = Signal()
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettled:
+    """What became of an input event whose caller proved to be of the tenant, as its transaction records it."""
+
+    tenant: Tenant
+    # EventBridge's id of the event.
+    event_id: str
+    # As the event named them, as far as a column holds it.
+    method: str
+    schema_name: str
+    outcome: Outcome
+    at: datetime
+
+
+# Sent inside the transaction with `settled`, an EventSettled, once for each event: not when it comes again. Receivers
+# answer as those of `item_written` do.
+event_settled = Signal()
