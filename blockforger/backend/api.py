@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
-from blockforger.backend import items, json_values
+from blockforger.backend import json_values, lists
 from blockforger.backend.errors import Malformed, PayloadTooLarge
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
@@ -73,7 +73,7 @@ class ItemViewSet(ViewSet):
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
         try:
-            page = items.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
+            page = lists.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
         except Refusal as refusal:
             defect = refusal
         return self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
@@ -101,7 +101,7 @@ class ItemViewSet(ViewSet):
         schema: str,
         *,
         key: str | None = None,
-        page: items.Page | None = None,
+        page: lists.Page | None = None,
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -12,13 +11,12 @@ from django.conf import settings
 from django.db import IntegrityError
 from django.utils import timezone
 
-from blockforger.backend import json_schemas, json_values, keys
+from blockforger.backend import json_schemas, json_values, keys, lists
 from blockforger.backend.errors import (
     ItemExists,
     ItemUnknown,
     KeyFieldInvalid,
     KeyMismatch,
-    Malformed,
     PayloadInvalid,
     PayloadNotObject,
     PayloadTooLarge,
@@ -32,31 +30,9 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.models import Schema
 
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
-MAX_PAGE_CHARACTERS = 8 * 1024 * 1024
-
 # What an output event adds to its payload, in bytes, at the most: names, key and types at their full lengths
 # (eventing's tests compute it).
 EVENT_OVERHEAD = 6_144
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list: at most `limit` items, and about 8 MiB, after the cursor that the page before gave."""
-
-    limit: int = DEFAULT_PAGE_SIZE
-    after: int = 0
-
-    @classmethod
-    def read(cls, limit: str | None, cursor: str | None) -> Self:
-        """Read both from a query string. Raises Malformed, naming the parameter."""
-        size = int(limit or DEFAULT_PAGE_SIZE) if re.fullmatch("[0-9]{0,4}", limit or "") else 0
-        if not 1 <= size <= MAX_PAGE_SIZE:
-            raise Malformed(f"The parameter 'limit' must be a number from 1 to {MAX_PAGE_SIZE}.", parameter="limit")
-        if not re.fullmatch("[0-9]{0,18}", cursor or ""):
-            raise Malformed("The parameter 'cursor' must be the member 'next' of the page before.", parameter="cursor")
-        return cls(limit=size, after=int(cursor) if cursor else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +68,11 @@ class Done:
     event_payload: JsonObject
 
 
-def perform(request: Request, page: Page | None) -> Done:
+def perform(request: Request, page: lists.Page | None) -> Done:
     """Read or write the item in the transaction of the caller. Raises a Refusal."""
     match request.method:
         case Method.GET:
-            return _read(request) if request.key is not None else _read_page(request.schema, page or Page())
+            return _read(request) if request.key is not None else _read_page(request, page or lists.Page())
         case Method.POST:
             return _create(request)
         case Method.DELETE:
@@ -112,18 +88,8 @@ def _read(request: Request) -> Done:
     return Done(HTTPStatus.OK, item.payload, item.key, {})
 
 
-def _read_page(schema: Schema, page: Page) -> Done:
-    shown: list[Item] = []
-    size = 0
-    following = None
-    # In small portions, because a thousand items can be a gigabyte.
-    for item in Item.objects.filter(schema=schema, pk__gt=page.after).order_by("pk").iterator(chunk_size=20):
-        size += len(json_values.compact(item.payload))
-        if len(shown) == page.limit or (shown and size > MAX_PAGE_CHARACTERS):
-            following = str(shown[-1].pk)
-            break
-        shown.append(item)
-    return Done(HTTPStatus.OK, {"items": [item.payload for item in shown], "next": following}, "", {})
+def _read_page(request: Request, page: lists.Page) -> Done:
+    return Done(HTTPStatus.OK, lists.read(request.schema, page), "", {})
 
 
 def _create(request: Request) -> Done:

@@ -10,7 +10,7 @@ import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import deadlocks, items, records
+from blockforger.backend import deadlocks, items, lists, records
 from blockforger.backend.admission import Rejected, admit
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
@@ -47,7 +47,7 @@ class Operation:
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
     idempotency_key: str = ""
     request_hash: str = ""
-    page: items.Page | None = None
+    page: lists.Page | None = None
     id: uuid.UUID = field(default_factory=uuid.uuid7)
 
 
