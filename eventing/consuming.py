@@ -1,7 +1,7 @@
 """Consuming: from the SQS queue through the backend's one path, with the effect of exactly once.
 
-A message is deleted after the transaction that recorded its outcome. Whatever happens in between, it is delivered
-again, and its record answers.
+Messages are deleted after the transaction that recorded their outcomes. Whatever happens in between, they are
+delivered again, and their records answer.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection
 
-from blockforger.backend.operations import execute
+from blockforger.backend.operations import execute_batch
 from eventing import aws, backoff, envelopes
+from eventing.input_queue import InputQueue
 from eventing.models import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from mypy_boto3_sqs.type_defs import MessageTypeDef
+    from blockforger.backend.outcomes import Outcome
+    from eventing.envelopes import Envelope
+    from eventing.input_queue import Message
 
 logger = logging.getLogger(__name__)
 
-BATCH = 10
 _RETRY_BASE, _RETRY_CAP = timedelta(seconds=5), timedelta(minutes=15)
 # The template's maxReceiveCount: an unreadable message is given back at once until it is in the dead-letter queue.
 # A queue without one must not make a busy loop.
@@ -57,7 +59,7 @@ class Consumer:
     """One loop over the queue. `stop` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._queue_url = ""
+        self._queue = InputQueue()
         self.tally: Counter[Disposition] = Counter()
         self._stopping = threading.Event()
         # Held while a batch is in hand, so that whoever stops the process can wait for its end.
@@ -75,12 +77,6 @@ class Consumer:
                 logger.warning("The queue does not answer; trying again: %s", error)
                 self._stopping.wait(_AWAY_SECONDS)
 
-    def find_queue(self) -> None:
-        """Look the queue up, once. Raises QueueMissingError and faults of SQS."""
-        if not self._queue_url:
-            self._queue_url = aws.input_queue_url()
-            logger.info("consume_events: waiting for messages in %s", self._queue_url)
-
     def stop(self, *, timeout: float) -> bool:
         """Stop, and wait for the batch in hand. Returns whether it ended within that many seconds."""
         self._stopping.set()
@@ -89,99 +85,46 @@ class Consumer:
         return ended
 
     def consume_batch(self, *, wait_seconds: int) -> int:
-        """Receive and handle up to ten messages. Returns how many came. Raises DatabaseAway, and faults of SQS."""
-        self.find_queue()
-        received = aws.sqs_client().receive_message(
-            QueueUrl=self._queue_url,
-            MaxNumberOfMessages=BATCH,
-            WaitTimeSeconds=wait_seconds,
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
-        )
-        messages = received.get("Messages", [])
+        """Receive messages and settle them. Returns how many came. Raises DatabaseAway, and faults of SQS."""
+        self._queue.find()
+        messages = self._queue.receive(wait_seconds=wait_seconds)
         if not messages:
             return 0
         with self._batch_in_hand:
             if self._stopping.is_set():
-                self._hand_back(messages, seconds=0)
+                self._queue.hide(messages, seconds=0)
             else:
-                self._handle_all(messages)
+                self._settle(messages)
         return len(messages)
 
-    def _handle_all(self, messages: Sequence[MessageTypeDef]) -> None:
+    def _settle(self, messages: Sequence[Message]) -> None:
         close_old_connections()
-        settled: list[MessageTypeDef] = []
         try:
-            for index, message in enumerate(messages):
-                try:
-                    disposition = handle(message["Body"])
-                except DatabaseAway:
-                    # Not at once: others would only receive them to fail too, until they are dead letters.
-                    self._hand_back(messages[index:], seconds=_OUTAGE_SECONDS)
-                    raise
-                self.tally[disposition] += 1
-                if disposition in _SETTLED:
-                    settled.append(message)
-                else:
-                    self._delay(message, disposition)
+            with self._queue.held(messages):
+                dispositions = handle_all([message.body for message in messages])
+        except DatabaseAway:
+            # Not at once: others would only receive them to fail too, until they are dead letters.
+            self._queue.hide(messages, seconds=_OUTAGE_SECONDS)
+            raise
+        self.tally.update(dispositions)
+        settled = [message for message, end in zip(messages, dispositions, strict=True) if end in _SETTLED]
+        try:
+            self._queue.delete(settled)
         finally:
-            self._delete(settled)
-
-    def _delete(self, messages: Sequence[MessageTypeDef]) -> None:
-        if not messages:
-            return
-        response = aws.sqs_client().delete_message_batch(
-            QueueUrl=self._queue_url,
-            Entries=[
-                {"Id": str(index), "ReceiptHandle": message["ReceiptHandle"]} for index, message in enumerate(messages)
-            ],
-        )
-        for failure in response.get("Failed", []):
-            # It comes again, and its record answers.
-            logger.warning("SQS did not delete a message: %s: %s", failure["Code"], failure.get("Message", ""))
-
-    def _hand_back(self, messages: Iterable[MessageTypeDef], *, seconds: int) -> None:
-        for message in messages:
-            self._hide(message, seconds=seconds)
-
-    def _delay(self, message: MessageTypeDef, disposition: Disposition) -> None:
-        receives = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-        if disposition is Disposition.UNREADABLE and receives <= _RECEIVES_BEFORE_DEAD_LETTER:
-            # No wait will mend it: it is to reach the dead-letter queue soon.
-            self._hide(message, seconds=0)
-            return
-        self._hide(message, seconds=int(backoff.doubled(receives, base=_RETRY_BASE, cap=_RETRY_CAP).total_seconds()))
-
-    def _hide(self, message: MessageTypeDef, *, seconds: int) -> None:
-        try:
-            aws.sqs_client().change_message_visibility(
-                QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=seconds
-            )
-        except aws.ERRORS:
-            # It comes back all the same, when the queue's own time is over.
-            logger.warning("SQS did not change a message's visibility.", exc_info=True)
+            for message, end in zip(messages, dispositions, strict=True):
+                if end not in _SETTLED:
+                    self._queue.hide([message], seconds=_delay(message, end))
 
     def _wait_for_database(self) -> None:
         while not database_answers() and not self._stopping.wait(_AWAY_SECONDS):
             pass
 
 
-def handle(body: str) -> Disposition:
-    """Carry out what the body of a message asks for. Raises DatabaseAway; logs other faults."""
-    try:
-        envelope = envelopes.read(body)
-    except envelopes.Unreadable as error:
-        logger.error("A message cannot be read and goes to the dead-letter queue: %s", error)  # noqa: TRY400
-        return Disposition.UNREADABLE
-    try:
-        outcome = execute(envelopes.operation_of(envelope))
-    except (OperationalError, InterfaceError) as error:
-        raise DatabaseAway from error
-    except Exception:  # the outermost loop: one event's fault must not stop the others
-        logger.exception("The event %s failed and will be tried again.", envelope.id)
-        return Disposition.FAILED
-    if outcome.repeated:
-        return Disposition.REPEATED
-    return Disposition.REFUSED if outcome.problem else Disposition.CARRIED_OUT
+def handle_all(bodies: Sequence[str]) -> list[Disposition]:
+    """Carry out what these bodies of messages ask for. Raises DatabaseAway; logs other faults."""
+    read = [_envelope(body) for body in bodies]
+    outcomes = iter(_outcomes([envelope for envelope in read if envelope is not None]))
+    return [Disposition.UNREADABLE if envelope is None else _disposition(next(outcomes)) for envelope in read]
 
 
 def drain(*, seconds: float = float("inf")) -> Counter[Disposition]:
@@ -201,3 +144,44 @@ def database_answers() -> bool:
     except (OperationalError, InterfaceError, InternalError):
         return False
     return True
+
+
+def _envelope(body: str) -> Envelope | None:
+    try:
+        return envelopes.read(body)
+    except envelopes.Unreadable as error:
+        logger.error("A message cannot be read and goes to the dead-letter queue: %s", error)  # noqa: TRY400
+        return None
+
+
+def _outcomes(batch: Sequence[Envelope]) -> list[Outcome | None]:
+    """The outcome of each event: of all together, or of each alone if that fails; None of one that fails alone."""
+    if not batch:
+        return []
+    try:
+        return [*execute_batch([envelopes.operation_of(envelope) for envelope in batch])]
+    except Exception as error:  # the outermost loop: one event's fault must not stop the others
+        if not database_answers():
+            raise DatabaseAway from error
+        if len(batch) == 1:
+            logger.exception("The event %s failed and will be tried again.", batch[0].id)
+            return [None]
+        logger.warning(
+            "%d events failed together, and are carried out one by one: %s", len(batch), type(error).__name__
+        )
+    return [outcome for envelope in batch for outcome in _outcomes([envelope])]
+
+
+def _disposition(outcome: Outcome | None) -> Disposition:
+    if outcome is None:
+        return Disposition.FAILED
+    if outcome.repeated:
+        return Disposition.REPEATED
+    return Disposition.REFUSED if outcome.problem else Disposition.CARRIED_OUT
+
+
+def _delay(message: Message, disposition: Disposition) -> int:
+    """Seconds until a message that was not settled is to come back."""
+    if disposition is Disposition.UNREADABLE and message.receives <= _RECEIVES_BEFORE_DEAD_LETTER:
+        return 0  # no wait will mend it: it is to reach the dead-letter queue soon
+    return int(backoff.doubled(message.receives, base=_RETRY_BASE, cap=_RETRY_CAP).total_seconds())

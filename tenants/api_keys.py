@@ -21,7 +21,7 @@ from tenants.errors import KeyInvalid, KeyMissing
 from tenants.models import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from tenants.models import Permission, Tenant
@@ -51,22 +51,29 @@ def create(
     return row, key
 
 
-def authenticate(key: str, *, tenant_name: str) -> ApiKey:
-    """The valid key of that tenant, with its tenant loaded.
+def find(keys: Iterable[str]) -> dict[str, ApiKey]:
+    """The rows of these keys, valid or not, each with its tenant loaded; keys that nobody made are left out."""
+    prefix_of = {key: form[1] for key in keys if (form := _KEY.fullmatch(key))}
+    if not prefix_of:
+        return {}
+    rows = ApiKey.objects.select_related("tenant").filter(prefix__in=set(prefix_of.values())).order_by()
+    by_prefix = {row.prefix: row for row in rows}
+    return {
+        key: row
+        for key, prefix in prefix_of.items()
+        if (row := by_prefix.get(prefix)) and hmac.compare_digest(row.digest, _digest(key))
+    }
+
+
+def authenticate(key: str, *, tenant_name: str, found: Mapping[str, ApiKey]) -> ApiKey:
+    """The row of a valid key of that tenant, among those that `find` gave.
 
     Raises KeyMissing for an empty key and KeyInvalid for one that is unknown, revoked, expired or another tenant's.
     """
     if not key:
         raise KeyMissing
-    form = _KEY.fullmatch(key)
-    row = ApiKey.objects.select_related("tenant").filter(prefix=form[1]).first() if form else None
-    now = timezone.now()
-    if (
-        row is None
-        or not hmac.compare_digest(row.digest, _digest(key))
-        or not row.is_valid(at=now)
-        or row.tenant.name != tenant_name
-    ):
+    row, now = found.get(key), timezone.now()
+    if row is None or not row.is_valid(at=now) or row.tenant.name != tenant_name:
         raise KeyInvalid
     _note_use(row, now)
     return row
@@ -97,5 +104,6 @@ def _digest(key: str) -> str:
 def _note_use(row: ApiKey, now: datetime) -> None:
     if row.last_used_at is not None and now - row.last_used_at < _USE_IS_NOTED_EVERY:
         return
+    row.last_used_at = now
     stale = Q(last_used_at=None) | Q(last_used_at__lt=now - _USE_IS_NOTED_EVERY)
     ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=now)

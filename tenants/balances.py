@@ -9,12 +9,11 @@ from django.db import connection, transaction
 from django.db.models import F, Max, Sum, Window
 from django.db.models.functions import Coalesce, Lag
 
-from tenants.errors import NotEnoughTokens
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tenants.models import Tenant
 
@@ -23,47 +22,81 @@ class TopUpRefused(ValueError):
     """A top-up that cannot be made; the text says why."""
 
 
+class NotCovered(Exception):
+    """Accounts that hold less than is claimed of them: their balances, by tenant. Nothing was taken from any."""
+
+    def __init__(self, balances: dict[int, int]) -> None:
+        super().__init__(balances)
+        self.balances = balances
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What operations take from an account: tokens, and sequence numbers."""
+
+    tokens: int
+    numbers: int
+
+    def __add__(self, other: Claim) -> Claim:
+        return Claim(self.tokens + other.tokens, self.numbers + other.numbers)
+
+
+NOTHING = Claim(0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Debit:
-    """An account after a debit: tokens left, and the last sequence number that was taken (if any was)."""
+    """An account as it was before a claim was taken from it: its balance in tokens, and the last number taken."""
 
-    cost: int
     balance: int
     sequence: int
 
 
-def debit(tenant_id: int, *, cost: int, sequence_numbers: int) -> Debit:
-    """Take tokens, and that many of the tenant's sequence numbers, in one statement.
+def debit(claims: Mapping[int, Claim]) -> dict[int, Debit]:
+    """Take what is claimed from each tenant's account, or nothing at all. Gives the accounts as they were, by tenant.
 
-    Locks the account until the transaction ends: call it as late as possible. Raises NotEnoughTokens.
+    Locks the accounts, in the order of their tenants, until the transaction ends: call it as late as possible.
+    Raises NotCovered; the caller's transaction has then to be undone.
     """
+    if len(claims) > 1:
+        # One statement would lock them in an order of its own, and two could meet.
+        list(TokenAccount.objects.select_for_update().filter(pk__in=claims).order_by("pk").values_list("pk"))
+    values = ", ".join(["(%s, %s, %s)"] * len(claims))
+    parameters = [value for tenant, claim in sorted(claims.items()) for value in (tenant, claim.tokens, claim.numbers)]
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE tenants_tokenaccount SET balance = balance - %s, sequence = sequence + %s"
-            " WHERE tenant_id = %s AND balance >= %s RETURNING balance, sequence",
-            [cost, sequence_numbers, tenant_id, cost],
+            f"WITH claim(tenant, tokens, numbers) AS (VALUES {values})"  # noqa: S608 - placeholders alone
+            " UPDATE tenants_tokenaccount SET balance = balance - claim.tokens, sequence = sequence + claim.numbers"
+            " FROM claim WHERE tenant_id = claim.tenant AND balance >= claim.tokens"
+            " RETURNING tenant_id, balance, sequence",
+            parameters,
         )
-        row = cursor.fetchone()
-    if row is None:
-        raise NotEnoughTokens(balance=_balance(tenant_id), cost=cost)
-    return Debit(cost=cost, balance=row[0], sequence=row[1])
+        taken = {
+            tenant: Debit(balance + claims[tenant].tokens, sequence - claims[tenant].numbers)
+            for tenant, balance, sequence in cursor.fetchall()
+        }
+    if poor := claims.keys() - taken.keys():
+        held = dict(TokenAccount.objects.filter(pk__in=poor).values_list("pk", "balance"))
+        raise NotCovered({tenant: held.get(tenant, 0) for tenant in poor})
+    return taken
 
 
 def debit_entry(
     tenant_id: int,
-    taken: Debit,
     *,
+    cost: int,
+    balance_after: int,
     operation: uuid.UUID,
     sequence: int | None,
     api_key_prefix: str,
     reference: str,
 ) -> LedgerEntry:
-    """The unsaved ledger entry of a debit: it must be inserted in the same transaction."""
+    """The unsaved ledger entry of one operation: it must be inserted in the transaction of the debit."""
     return LedgerEntry(
         account_id=tenant_id,
         kind=EntryKind.DEBIT,
-        amount=-taken.cost,
-        balance_after=taken.balance,
+        amount=-cost,
+        balance_after=balance_after,
         operation=operation,
         sequence=sequence,
         api_key_prefix=api_key_prefix,
@@ -129,7 +162,3 @@ def discrepancies() -> Iterator[str]:
     )
     for entry in broken:
         yield f"{entry.account.tenant}: entry {entry.pk} ({entry}) does not follow from the entry before it."
-
-
-def _balance(tenant_id: int) -> int:
-    return TokenAccount.objects.filter(pk=tenant_id).values_list("balance", flat=True).first() or 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from blockforger.backend.models import Schema
 from eventing.models import OutputRule
 from tenants import api_keys, balances
-from tenants.models import Permission, Tenant, TokenAccount
+from tenants.models import ApiKey, Permission, Tenant, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -48,3 +48,8 @@ def a_schema(tenant: Tenant, name: str = "petstore", document: dict[str, Any] | 
 
 def a_rule(tenant: Tenant, **fields: Any) -> OutputRule:
     return OutputRule.objects.create(tenant=tenant, **{"eventbridge_arn": BUS, **fields})
+
+
+def the_caller(key: str, *, tenant_name: str = "mytenant") -> ApiKey:
+    """The row of a key, found as every request finds it."""
+    return api_keys.authenticate(key, tenant_name=tenant_name, found=api_keys.find([key]))

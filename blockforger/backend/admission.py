@@ -14,6 +14,8 @@ from tenants.errors import EventsNotAccepted, PermissionMissing, Refusal
 from tenants.models import Permission
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from blockforger.backend.operations import Operation
     from tenants.models import ApiKey, Tenant
 
@@ -39,27 +41,64 @@ class Rejected:
     tenant: Tenant | None
 
 
-def admit(operation: Operation) -> Admitted | Rejected:
-    """Check the key, its permission, the tenant's input flag, the schema and the form of the request, in that order.
+def admit(operations: Sequence[Operation]) -> list[Admitted | Rejected]:
+    """Check of each: key, permission, the tenant's input flag, schema and form of the request, in that order.
 
-    The key comes first, so that a stranger learns nothing about a tenant.
+    The key comes first, so that a stranger learns nothing about a tenant. Two queries, however many operations.
     """
-    tenant = None
+    found = api_keys.find(operation.api_key for operation in operations)
+    callers = [_caller(operation, found) for operation in operations]
+    schemas = _schemas(zip(operations, callers, strict=True))
+    return [_admission(operation, caller, schemas) for operation, caller in zip(operations, callers, strict=True)]
+
+
+def _caller(operation: Operation, found: Mapping[str, ApiKey]) -> ApiKey | Rejected:
+    """The key of a caller who may call at all."""
     try:
-        api_key = api_keys.authenticate(operation.api_key, tenant_name=operation.tenant)
+        api_key = api_keys.authenticate(operation.api_key, tenant_name=operation.tenant, found=found)
         if not api_key.allows(Permission.BACKEND_CALLS):
             raise PermissionMissing(Permission.BACKEND_CALLS)
-        tenant = api_key.tenant
+    except Refusal as refusal:
+        return Rejected(refusal, None)
+    return api_key
+
+
+def _schemas(calls: Iterable[tuple[Operation, ApiKey | Rejected]]) -> dict[tuple[int, str], Schema]:
+    """The schemas that callers name, each of its caller's own tenant, by the tenant's number and name."""
+    # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
+    named = [
+        (caller.tenant, operation.schema)
+        for operation, caller in calls
+        if not isinstance(caller, Rejected) and re.fullmatch(SCHEMA_NAME, operation.schema)
+    ]
+    if not named:
+        return {}
+    tenants = {tenant.pk: tenant for tenant, _ in named}
+    found = Schema.objects.filter(tenant__in=tenants, name__in={name for _, name in named}).defer("document").order_by()
+    for schema in found:
+        schema.tenant = tenants[schema.tenant_id]
+    return {(schema.tenant_id, schema.name): schema for schema in found}
+
+
+def _admission(
+    operation: Operation, caller: ApiKey | Rejected, schemas: Mapping[tuple[int, str], Schema]
+) -> Admitted | Rejected:
+    if isinstance(caller, Rejected):
+        return caller
+    tenant = caller.tenant
+    try:
         if operation.origin == Origin.EVENT and not tenant.accepts_events:
             raise EventsNotAccepted
         if operation.defect:
             raise operation.defect
         method = _method(operation)
-        schema = _schema(tenant, operation.schema)
-        request = items.Request.read(schema, method, key=operation.key, payload=operation.payload)
+        schema = schemas.get((tenant.pk, operation.schema))
+        if schema is None:
+            raise SchemaUnknown(operation.schema)
+        request = items.Request.read(schema, method, key=operation.key, payload=operation.payload, page=operation.page)
     except Refusal as refusal:
         return Rejected(refusal, tenant)
-    return Admitted(api_key, schema, request)
+    return Admitted(caller, schema, request)
 
 
 def _method(operation: Operation) -> Method:
@@ -67,13 +106,3 @@ def _method(operation: Operation) -> Method:
     if operation.method not in allowed:
         raise OperationUnknown(operation.method)
     return Method(operation.method)
-
-
-def _schema(tenant: Tenant, name: str) -> Schema:
-    # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
-    is_name = re.fullmatch(SCHEMA_NAME, name)
-    schema = tenant.schemas.filter(name=name).defer("document").first() if is_name else None
-    if schema is None:
-        raise SchemaUnknown(name)
-    schema.tenant = tenant
-    return schema

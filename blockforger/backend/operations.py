@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import deadlocks, items, lists, records
-from blockforger.backend.admission import Rejected, admit
+from blockforger.backend import deadlocks, items, records, rows
+from blockforger.backend.admission import Admitted, Rejected, admit
+from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
 from tenants import balances
-from tenants.errors import Refusal
+from tenants.errors import NotEnoughTokens, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
     from django.db.models import Model
 
-    from blockforger.backend.admission import Admitted
+    from blockforger.backend.items import Request
     from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.lists import Page
     from blockforger.backend.models import OperationRecord
-    from tenants.models import Tenant
+    from tenants.models import LedgerEntry, Tenant
 
 COST = 10
 """What an operation costs, in tokens."""
@@ -47,8 +53,39 @@ class Operation:
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
     idempotency_key: str = ""
     request_hash: str = ""
-    page: lists.Page | None = None
+    page: Page | None = None
     id: uuid.UUID = field(default_factory=uuid.uuid7)
+
+
+class Case(NamedTuple):
+    """An operation, and whether it may be carried out."""
+
+    operation: Operation
+    admission: Admitted | Rejected
+
+
+class Deed(NamedTuple):
+    """An operation that was carried out, but for its bill."""
+
+    operation: Operation
+    admission: Admitted
+    done: Done
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.admission.tenant
+
+    @property
+    def is_write(self) -> bool:
+        return self.admission.request.method != Method.GET
+
+
+class _Unpaid(Exception):
+    """Balances do not pay for all. What they do not pay for, by operation; without it, the rest can begin anew."""
+
+    def __init__(self, rejected: dict[uuid.UUID, Rejected]) -> None:
+        super().__init__()
+        self.rejected = rejected
 
 
 def execute(operation: Operation) -> Outcome:
@@ -56,80 +93,178 @@ def execute(operation: Operation) -> Outcome:
 
     Returns its outcome, refusals included. Raises only for faults, and then nothing was changed.
     """
-    return deadlocks.retried(lambda: _execute(operation))
+    (outcome,) = execute_batch([operation])
+    return outcome
 
 
-def _execute(operation: Operation) -> Outcome:
+def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
+    """Carry operations out together, each at most once per idempotency key. Returns their outcomes, in their order.
+
+    One transaction takes all of them, but for what names the same item or has the same idempotency key: that follows
+    in the next. A refusal is one operation's own. Raises only for faults: then the transaction at hand changed
+    nothing, and those before it are known by their keys.
+    """
+    outcomes: dict[uuid.UUID, Outcome] = {}
+    left = list(operations)
+    while left:
+        outcomes |= deadlocks.retried(partial(_execute_some, left))
+        left = [operation for operation in left if operation.id not in outcomes]
+    return [outcomes[operation.id] for operation in operations]
+
+
+def _execute_some(operations: Sequence[Operation]) -> dict[uuid.UUID, Outcome]:
     # Reads only, and before the transaction, which then holds its locks no longer than it must.
-    admission = admit(operation)
-    if operation.idempotency_key:
-        return _execute_once(operation, admission)
-    if isinstance(admission, Rejected):
-        return Outcome.refused(admission.refusal, operation.origin)
-    try:
-        with transaction.atomic(durable=True):
-            return _carry_out(operation, admission)
-    except Refusal as refusal:
-        return Outcome.refused(refusal, operation.origin)
+    cases = _apart(map(Case, operations, admit(operations)))
+    while True:
+        if not any(operation.idempotency_key or isinstance(admission, Admitted) for operation, admission in cases):
+            answers = _answers(cases)  # refusals that nobody records
+            return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
+        try:
+            with transaction.atomic(durable=True):
+                return _carry_out(cases)
+        except _Unpaid as unpaid:
+            cases = [Case(case.operation, unpaid.rejected.get(case.operation.id, case.admission)) for case in cases]
 
 
-def _execute_once(operation: Operation, admission: Admitted | Rejected) -> Outcome:
-    with transaction.atomic(durable=True):
-        record, is_new = records.enter(operation, admission, cost=COST)
-        if not is_new:
-            return records.outcome_of(record, repeated=True)
-        if isinstance(admission, Rejected):
-            outcome = records.outcome_of(record)
-        else:
-            try:
-                with transaction.atomic():
-                    outcome = _carry_out(operation, admission)
-            except Refusal as refusal:
-                records.refuse(record, refusal)
-                outcome = records.outcome_of(record)
-        if operation.origin == Origin.EVENT and admission.tenant is not None:
-            _insert(_announce_settled(record, admission.tenant, outcome))
-        return outcome
+def _apart(cases: Iterable[Case]) -> list[Case]:
+    """Of cases that name the same item, or have the same idempotency key, the first."""
+    taken: set[object] = set()
+    apart = []
+    for case in cases:
+        names: set[object] = set()
+        if case.operation.idempotency_key:
+            names.add((case.operation.origin, case.operation.idempotency_key))
+        if isinstance(case.admission, Admitted) and case.admission.request.key is not None:
+            names.add(case.admission.request.place)
+        if taken.isdisjoint(names):
+            apart.append(case)
+        taken |= names
+    return apart
 
 
-def _carry_out(operation: Operation, admission: Admitted) -> Outcome:
-    """Locks in the order items, accounts; the account last, because all of a tenant's writers queue for it."""
-    tenant, schema = admission.tenant, admission.schema
-    done = items.perform(admission.request, page=operation.page)
-    is_write = operation.method != Method.GET
-    taken = balances.debit(tenant.pk, cost=COST, sequence_numbers=1 if is_write else 0)
-    rows: list[Model] = [
-        balances.debit_entry(
-            tenant.pk,
-            taken,
-            operation=operation.id,
-            sequence=taken.sequence if is_write else None,
-            api_key_prefix=admission.api_key.prefix,
-            reference=f"{operation.method} {schema.name}",
-        )
+def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
+    """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
+    entries = records.enter(cases, cost=COST)
+    repeated = {pk: records.outcome_of(record, repeated=True) for pk, (record, is_new) in entries.items() if not is_new}
+    fresh = [case for case in cases if case.operation.id not in repeated]
+    answers = _answers(fresh)
+    new = _bill_and_events(list(_deeds(fresh, answers)))
+    late_refusals = [
+        (entries[operation.id].record, answer)
+        for operation, admission in fresh
+        if isinstance(answer := answers[operation.id], Refusal)
+        and isinstance(admission, Admitted)
+        and operation.id in entries
     ]
-    if is_write:
-        rows += _announce(
-            ItemWritten(
-                tenant=tenant,
-                schema=schema,
-                method=Method(operation.method),
-                item_key=done.item_key,
-                payload=done.event_payload,
-                sequence=taken.sequence,
-                operation=operation.id,
-                at=timezone.now(),
-            )
-        )
-    _insert(rows)
-    return Outcome(status=done.status, body=done.body, item_key=done.item_key, tokens=COST)
+    records.refuse(late_refusals)
+    outcomes = {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in fresh}
+    for operation, admission in fresh:
+        if operation.origin == Origin.EVENT and admission.tenant is not None:
+            new += _feedback(entries[operation.id].record, admission.tenant, outcomes[operation.id])
+    rows.insert(new)
+    return repeated | outcomes
 
 
-def _announce(written: ItemWritten) -> list[Model]:
-    return [row for _, rows in item_written.send(sender=ItemWritten, written=written) for row in _rows(rows)]
+def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, Done | Refusal]:
+    """Carry out what was admitted, and give the answer to each operation."""
+    answers: dict[uuid.UUID, Done | Refusal] = {}
+    writes: dict[uuid.UUID, Request] = {}
+    for operation, admission in cases:
+        if isinstance(admission, Rejected):
+            answers[operation.id] = admission.refusal
+        elif admission.request.method == Method.GET:
+            answers[operation.id] = _read(admission.request)
+        else:
+            writes[operation.id] = admission.request
+    return answers | dict(zip(writes, items.write(list(writes.values())), strict=True))
 
 
-def _announce_settled(record: OperationRecord, tenant: Tenant, outcome: Outcome) -> list[Model]:
+def _read(request: Request) -> Done | Refusal:
+    try:
+        return items.read(request)
+    except Refusal as refusal:
+        return refusal
+
+
+def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, Done | Refusal]) -> Iterator[Deed]:
+    for operation, admission in cases:
+        answer = answers[operation.id]
+        if isinstance(answer, Done) and isinstance(admission, Admitted):
+            yield Deed(operation, admission, answer)
+
+
+def _bill_and_events(deeds: Sequence[Deed]) -> list[Model]:
+    """Debit the accounts. Gives the ledger entries and what the listeners have to say, to be inserted."""
+    if not deeds:
+        return []
+    before = _debit(deeds)
+    balances_after = {tenant: count(account.balance - COST, -COST) for tenant, account in before.items()}
+    numbers = {tenant: count(account.sequence + 1) for tenant, account in before.items()}
+    now = timezone.now()
+    new: list[Model] = []
+    for deed in deeds:
+        sequence = next(numbers[deed.tenant.pk]) if deed.is_write else None
+        new.append(_ledger_entry(deed, next(balances_after[deed.tenant.pk]), sequence))
+        if sequence is not None:
+            new += _announce(deed, sequence, now)
+    return new
+
+
+def _debit(deeds: Sequence[Deed]) -> dict[int, balances.Debit]:
+    claims: dict[int, balances.Claim] = {}
+    for deed in deeds:
+        claim = balances.Claim(tokens=COST, numbers=int(deed.is_write))
+        claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
+    try:
+        return balances.debit(claims)
+    except balances.NotCovered as error:
+        raise _Unpaid(_rejected(deeds, error.balances)) from error
+
+
+def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID, Rejected]:
+    """The first deeds of each tenant are paid for, as far as the balance goes; the others are not."""
+    left = dict(held)
+    rejected = {}
+    for deed in deeds:
+        tenant = deed.tenant
+        if tenant.pk not in left:
+            continue
+        if left[tenant.pk] >= COST:
+            left[tenant.pk] -= COST
+        else:
+            refusal = NotEnoughTokens(balance=left[tenant.pk], cost=COST)
+            rejected[deed.operation.id] = Rejected(refusal, tenant)
+    return rejected
+
+
+def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> LedgerEntry:
+    schema = deed.admission.schema
+    return balances.debit_entry(
+        deed.tenant.pk,
+        cost=COST,
+        balance_after=balance_after,
+        operation=deed.operation.id,
+        sequence=sequence,
+        api_key_prefix=deed.admission.api_key.prefix,
+        reference=f"{deed.operation.method} {schema.name}",
+    )
+
+
+def _announce(deed: Deed, sequence: int, at: datetime) -> list[Model]:
+    written = ItemWritten(
+        tenant=deed.tenant,
+        schema=deed.admission.schema,
+        method=deed.admission.request.method,
+        item_key=deed.done.item_key,
+        payload=deed.done.event_payload,
+        sequence=sequence,
+        operation=deed.operation.id,
+        at=at,
+    )
+    return _rows(item_written.send(sender=ItemWritten, written=written))
+
+
+def _feedback(record: OperationRecord, tenant: Tenant, outcome: Outcome) -> list[Model]:
     settled = EventSettled(
         tenant=tenant,
         event_id=record.idempotency_key,
@@ -138,15 +273,15 @@ def _announce_settled(record: OperationRecord, tenant: Tenant, outcome: Outcome)
         outcome=outcome,
         at=timezone.now(),
     )
-    return [row for _, rows in event_settled.send(sender=EventSettled, settled=settled) for row in _rows(rows)]
+    return _rows(event_settled.send(sender=EventSettled, settled=settled))
 
 
-def _rows(answer: object) -> list[Model]:
-    """A receiver's answer, which Django's types take for a text."""
-    return cast("list[Model]", answer)
+def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:
+    """What receivers answered; Django's types take it for texts."""
+    return [row for _, rows_of_receiver in answers for row in cast("list[Model]", rows_of_receiver)]
 
 
-def _insert(rows: list[Model]) -> None:
-    model: type[Model]
-    for model, group in groupby(rows, key=type):
-        model._default_manager.bulk_create(list(group))  # noqa: SLF001 - Django's way to the manager of any model
+def _outcome(operation: Operation, answer: Done | Refusal) -> Outcome:
+    if isinstance(answer, Refusal):
+        return Outcome.refused(answer, operation.origin)
+    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, tokens=COST)

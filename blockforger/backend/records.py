@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from django.db import IntegrityError, transaction
-
+from blockforger.backend import rows
 from blockforger.backend.admission import Rejected
 from blockforger.backend.models import Method, OperationRecord, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.problems import problem_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from uuid import UUID
+
     from blockforger.backend.admission import Admitted
     from blockforger.backend.operations import Operation
     from blockforger.backend.problems import Problem
@@ -26,8 +28,49 @@ if TYPE_CHECKING:
 _STATUS_OF_SUCCESS = {Method.POST: HTTPStatus.CREATED, Method.DELETE: HTTPStatus.NO_CONTENT}
 
 
-def enter(operation: Operation, admission: Admitted | Rejected, *, cost: int) -> tuple[OperationRecord, bool]:
-    """The record of the operation and whether it is new. Must be the first statement of its transaction."""
+class Entry(NamedTuple):
+    """The record of an operation: its own, or what became of it when it came before."""
+
+    record: OperationRecord
+    is_new: bool
+
+
+def enter(cases: Iterable[tuple[Operation, Admitted | Rejected]], *, cost: int) -> dict[UUID, Entry]:
+    """The records of the operations that have an idempotency key, by the operation's id.
+
+    Must be the first statement of its transaction. No two operations may share a key.
+    """
+    wanted = [_written(operation, admission, cost) for operation, admission in cases if operation.idempotency_key]
+    wanted.sort(key=_name)
+    rows.insert_unless_taken(wanted, unique=("origin", "idempotency_key"))
+    earlier = _earlier([record for record in wanted if record.pk is None])
+    return {
+        record.operation: Entry(record, is_new=True) if record.pk else Entry(earlier[_name(record)], is_new=False)
+        for record in wanted
+    }
+
+
+def refuse(refused: Iterable[tuple[OperationRecord, Refusal]]) -> None:
+    """Rewrite records whose operations were refused after all."""
+    records = []
+    for record, refusal in refused:
+        _write_refusal(record, refusal)
+        records.append(record)
+    rows.update(records, ("status", "problem", "tokens"))
+
+
+def outcome_of(record: OperationRecord, *, repeated: bool = False) -> Outcome:
+    """The outcome that a record tells."""
+    return Outcome(
+        status=record.status,
+        problem=cast("Problem | None", record.problem),
+        item_key=record.item_key,
+        tokens=record.tokens,
+        repeated=repeated,
+    )
+
+
+def _written(operation: Operation, admission: Admitted | Rejected, cost: int) -> OperationRecord:
     record = OperationRecord(
         origin=operation.origin,
         idempotency_key=operation.idempotency_key,
@@ -45,30 +88,20 @@ def enter(operation: Operation, admission: Admitted | Rejected, *, cost: int) ->
         record.item_key = admission.request.key or ""
         record.status = _STATUS_OF_SUCCESS.get(method, HTTPStatus.OK)
         record.tokens = cost
-    try:
-        with transaction.atomic():
-            record.save(force_insert=True)
-    except IntegrityError:
-        key = {"origin": operation.origin, "idempotency_key": operation.idempotency_key}
-        return OperationRecord.objects.get(**key), False
-    return record, True
+    return record
 
 
-def refuse(record: OperationRecord, refusal: Refusal) -> None:
-    """Rewrite a record whose operation was refused after all."""
-    _write_refusal(record, refusal)
-    record.save(update_fields=["status", "problem", "tokens"])
+def _name(record: OperationRecord) -> tuple[str, str]:
+    return str(record.origin), record.idempotency_key
 
 
-def outcome_of(record: OperationRecord, *, repeated: bool = False) -> Outcome:
-    """The outcome that a record tells."""
-    return Outcome(
-        status=record.status,
-        problem=cast("Problem | None", record.problem),
-        item_key=record.item_key,
-        tokens=record.tokens,
-        repeated=repeated,
-    )
+def _earlier(records: Sequence[OperationRecord]) -> dict[tuple[str, str], OperationRecord]:
+    """What is there under the names of these records."""
+    if not records:
+        return {}
+    origins, names = {record.origin for record in records}, [record.idempotency_key for record in records]
+    found = OperationRecord.objects.filter(origin__in=origins, idempotency_key__in=names).order_by()
+    return {_name(record): record for record in found}
 
 
 def _write_refusal(record: OperationRecord, refusal: Refusal) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rest_framework.test import APIClient
 
@@ -14,6 +14,9 @@ from blockforger.backend.operations import Operation, execute
 from eventing import consuming
 from eventing.models import OutboxEvent
 from tenants.models import LedgerEntry, Tenant, TokenAccount
+
+if TYPE_CHECKING:
+    from eventing.consuming import Disposition
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,28 @@ def envelope(ask: Ask, *, event_id: str | None = None, **changes: Any) -> dict[s
     }
 
 
+def handle(body: str) -> Disposition:
+    """What became of a message that came alone."""
+    (disposition,) = consuming.handle_all([body])
+    return disposition
+
+
+def an_event(key: str, method: str, payload: Any, *, event_id: str, tenant: str = "mytenant") -> Operation:
+    """An event as `execute` gets it."""
+    return Operation(
+        origin=Origin.EVENT,
+        method=method,
+        tenant=tenant,
+        schema="petstore",
+        api_key=key,
+        payload=payload,
+        idempotency_key=event_id,
+    )
+
+
 def as_event(ask: Ask) -> Answer:
     event = envelope(ask)
-    consuming.handle(json.dumps(event))
+    handle(json.dumps(event))
     record = OperationRecord.objects.get(origin="event", idempotency_key=event["id"])
     return Answer(record.status, record.problem)
 

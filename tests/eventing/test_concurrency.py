@@ -14,13 +14,13 @@ from django.db import OperationalError, connection
 
 from blockforger.backend import operations
 from blockforger.backend.models import Item, OperationRecord
-from eventing import consuming, publishing
+from eventing import publishing
 from eventing.consuming import Disposition
 from eventing.models import OutboxEvent, OutboxStatus
 from tenants import balances
 from tenants.models import TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, envelope, over_rest
+from tests.eventing.doors import Ask, envelope, handle, over_rest
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def key() -> str:
 
 def test_duplicates_of_an_event_at_the_same_moment_have_one_effect(key: str) -> None:
     body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
-    dispositions = at_once([lambda: consuming.handle(body)] * 8)
+    dispositions = at_once([lambda: handle(body)] * 8)
     assert Counter(dispositions) == {Disposition.CARRIED_OUT: 1, Disposition.REPEATED: 7}
     assert (Item.objects.count(), OutboxEvent.objects.count(), OperationRecord.objects.count()) == (1, 1, 1)
     assert TokenAccount.objects.get().balance == 990
@@ -116,13 +116,13 @@ def test_a_deadlock_is_tried_again_and_no_fault(key: str, monkeypatch: pytest.Mo
         return carry_out(*args)
 
     monkeypatch.setattr(operations, "_carry_out", deadlocked)
-    assert consuming.handle(json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))) is Disposition.CARRIED_OUT
+    assert handle(json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))) is Disposition.CARRIED_OUT
     assert TokenAccount.objects.get().balance == 990
 
 
 def test_a_crash_between_commit_and_delete_is_harmless(key: str) -> None:
     """The message comes again, because nobody deleted it; the record answers."""
     body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
-    assert consuming.handle(body) is Disposition.CARRIED_OUT
-    assert consuming.handle(body) is Disposition.REPEATED
+    assert handle(body) is Disposition.CARRIED_OUT
+    assert handle(body) is Disposition.REPEATED
     assert list(balances.discrepancies()) == []

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -10,12 +11,17 @@ from django.db import OperationalError
 
 from blockforger.backend.models import Item, OperationRecord
 from eventing import aws as aws_clients
-from eventing import consuming, rules
+from eventing import consuming, input_queue, rules
 from eventing.consuming import Disposition
 from eventing.models import OutboxEvent
+from tenants import balances
 from tenants.models import LedgerEntry, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, envelope, state
+from tests.eventing.doors import Ask, envelope, over_rest, state
+
+if TYPE_CHECKING:
+    from blockforger.backend.models import Schema
+    from tenants.models import Tenant
 
 # Real transactions: the consumer drops connections that it finds in an unknown state.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
@@ -144,7 +150,7 @@ def test_while_the_database_is_away_messages_are_handed_back(
     def away(*args: object) -> None:
         raise OperationalError("the connection is lost")
 
-    monkeypatch.setattr(consuming, "execute", away)
+    monkeypatch.setattr(consuming, "execute_batch", away)
     monkeypatch.setattr(consuming, "database_answers", lambda: False)
     for number in range(3):
         put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
@@ -159,12 +165,12 @@ def test_a_consumer_that_is_stopped_finishes_the_batch_in_hand(
 ) -> None:
     in_hand, go_on = threading.Event(), threading.Event()
 
-    def slow(body: str) -> Disposition:
+    def slow(bodies: list[str]) -> list[Disposition]:
         in_hand.set()
         go_on.wait(10)
-        return Disposition.CARRIED_OUT
+        return [Disposition.CARRIED_OUT] * len(bodies)
 
-    monkeypatch.setattr(consuming, "handle", slow)
+    monkeypatch.setattr(consuming, "handle_all", slow)
     put_on_queue(queue, envelope(Ask("POST", FLUFFY, api_key=key)))
     consumer = consuming.Consumer()
     thread = threading.Thread(target=consumer.run, daemon=True)
@@ -175,6 +181,80 @@ def test_a_consumer_that_is_stopped_finishes_the_batch_in_hand(
     assert consumer.stop(timeout=10)
     thread.join(10)
     assert waiting(queue) == (0, 0)
+
+
+def test_while_a_batch_is_in_hand_nobody_else_gets_its_messages(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: here two seconds, with messages that would come back after one."""
+    monkeypatch.setattr(input_queue, "_VISIBILITY_SECONDS", 1)
+    monkeypatch.setattr(input_queue, "_EXTENDED_EVERY_SECONDS", 0.3)
+    handle_all, seen = consuming.handle_all, []
+
+    def slow(bodies: list[str]) -> list[Disposition]:
+        time.sleep(2)
+        seen.append(waiting(queue))
+        return handle_all(bodies)
+
+    monkeypatch.setattr(consuming, "handle_all", slow)
+    put_on_queue(queue, envelope(Ask("POST", FLUFFY, api_key=key)))
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 1}
+    assert seen == [(0, 1)]
+    assert waiting(queue) == (0, 0)
+
+
+def test_a_full_queue_is_taken_by_the_hundred(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle_all, sizes = consuming.handle_all, []
+
+    def noting(bodies: list[str]) -> list[Disposition]:
+        sizes.append(len(bodies))
+        return handle_all(bodies)
+
+    monkeypatch.setattr(consuming, "handle_all", noting)
+    for number in range(150):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 100, Disposition.REFUSED: 50}
+    assert max(sizes) > 60
+    assert waiting(queue) == (0, 0)
+
+
+def test_one_events_fault_stops_no_other_of_its_batch(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    matching = rules.matching
+
+    def faulty(tenant: Tenant, schema: Schema, operation: str) -> list[rules.Rule]:
+        if operation == "PUT":
+            raise ZeroDivisionError
+        return matching(tenant, schema, operation)
+
+    monkeypatch.setattr(rules, "matching", faulty)
+    over_rest(Ask("POST", FLUFFY, api_key=key))
+    put_on_queue(queue, envelope(Ask("PUT", FLUFFY, api_key=key)))
+    for number in range(8):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 8, Disposition.FAILED: 1}
+    assert (waiting(queue), OperationRecord.objects.count(), Item.objects.count()) == ((0, 1), 8, 9)
+    assert list(balances.discrepancies()) == []
+
+
+def test_a_consumer_that_dies_before_it_deletes_leaves_what_another_only_deletes(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*args: object) -> None:
+        raise Killed
+
+    event = envelope(Ask("POST", FLUFFY, api_key=key))
+    put_on_queue(queue, event)
+    with monkeypatch.context() as patch:
+        patch.setattr(input_queue.InputQueue, "delete", kill)
+        with pytest.raises(Killed):
+            consuming.drain()
+    assert (waiting(queue), Item.objects.count()) == ((0, 1), 1)
+    put_on_queue(queue, event)  # as SQS delivers it again once its time is over
+    assert consuming.drain() == {Disposition.REPEATED: 1}
+    assert TokenAccount.objects.get().balance == 990
 
 
 def test_consume_events_once_drains_and_prints_a_summary(

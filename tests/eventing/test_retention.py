@@ -21,13 +21,13 @@ from django.utils import timezone
 from blockforger.backend import checks as backend_checks
 from blockforger.backend.models import Item, OperationRecord, Origin
 from blockforger.backend.retention import Pace
-from eventing import checks, consuming, outbox, publishing, retention, tasks
+from eventing import checks, outbox, publishing, retention, tasks
 from eventing.answers import Answer, Verdict
 from eventing.consuming import Disposition
 from eventing.models import OutboxEvent, OutboxStatus
 from tenants.models import LedgerEntry, TokenAccount
 from tests.cast import BUS, FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, envelope
+from tests.eventing.doors import Ask, envelope, handle
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -275,10 +275,10 @@ def key(tenant: Tenant) -> str:
 @pytest.mark.django_db(transaction=True)
 def test_an_event_that_comes_again_within_its_time_is_still_known(key: str) -> None:
     body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
-    assert consuming.handle(body) is Disposition.CARRIED_OUT
+    assert handle(body) is Disposition.CARRIED_OUT
     OperationRecord.objects.update(received_at=timezone.now() - timedelta(days=29))
     retention.prune(AT_ONCE)
-    assert consuming.handle(body) is Disposition.REPEATED
+    assert handle(body) is Disposition.REPEATED
     assert (Item.objects.count(), LedgerEntry.objects.filter(kind="debit").count()) == (1, 1)
 
 
@@ -342,7 +342,7 @@ def test_nobody_who_writes_or_publishes_waits_for_a_batch_that_is_being_deleted(
     for kind in NOTHING:
         assert deleted.acquire(timeout=20)
         body = json.dumps(envelope(Ask("POST", {**FLUFFY, "id": kind}, api_key=key)))
-        assert elsewhere(lambda body=body: consuming.handle(body)).result(5) is Disposition.CARRIED_OUT
+        assert elsewhere(lambda body=body: handle(body)).result(5) is Disposition.CARRIED_OUT
         assert elsewhere(publishing.drain).result(5).delivered == 1
         may_commit.release()
     assert pruning.result(20).deleted == dict.fromkeys(NOTHING, 1)

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
-from eventing import consuming
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, envelope, over_rest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.eventing.doors import Ask, envelope, handle, over_rest
+from tests.eventing.statements import statements
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
@@ -29,19 +24,6 @@ def key() -> str:
     over_rest(Ask("POST", {**FLUFFY, "id": "first"}, api_key=key))
     over_rest(Ask("POST", {**FLUFFY, "id": "changed"}, api_key=key))
     return key
-
-
-def statements(act: Callable[[], Any]) -> tuple[int, int]:
-    """Statements outside, and between BEGIN and COMMIT; savepoints not counted."""
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
-        act()
-    texts = [query["sql"] for query in captured.captured_queries]
-    begin = next(index for index, text in enumerate(texts) if text.startswith("BEGIN"))
-    end = texts.index("COMMIT")
-    inside = [text for text in texts[begin + 1 : end] if "SAVEPOINT" not in text]
-    return len(texts) - len(texts[begin : end + 1]), len(inside)
 
 
 def changing(method: str) -> Any:
@@ -76,14 +58,14 @@ def test_a_write_over_rest_takes_few_statements(key: str, method: str, payload: 
 )
 def test_an_event_takes_few_statements(key: str, method: str, payload: Any, outside: int, inside: int) -> None:
     body = json.dumps(envelope(Ask(method, payload, api_key=key)))
-    assert statements(lambda: consuming.handle(body)) == (outside, inside)
+    assert statements(lambda: handle(body)) == (outside, inside)
 
 
 def test_a_redelivered_event_only_finds_its_record(key: str) -> None:
     body = json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))
-    consuming.handle(body)
+    handle(body)
     # the insert that meets the record, and the record
-    assert statements(lambda: consuming.handle(body)) == (2, 2)
+    assert statements(lambda: handle(body)) == (2, 2)
 
 
 def test_more_rules_for_a_write_take_no_more_statements(key: str) -> None:

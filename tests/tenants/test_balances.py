@@ -10,44 +10,59 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from tenants import balances
-from tenants.errors import NotEnoughTokens
 from tenants.models import EntryKind, LedgerEntry, Tenant, TokenAccount
 from tests.cast import a_tenant
 
 pytestmark = pytest.mark.django_db
 
 
+def take(tenant: Tenant, *, tokens: int = 10, numbers: int = 1) -> balances.Debit:
+    return balances.debit({tenant.pk: balances.Claim(tokens, numbers)})[tenant.pk]
+
+
 def debit(tenant: Tenant, *, cost: int = 10, operation: uuid.UUID | None = None) -> balances.Debit:
-    taken = balances.debit(tenant.pk, cost=cost, sequence_numbers=1)
+    before = take(tenant, tokens=cost)
     balances.debit_entry(
         tenant.pk,
-        taken,
+        cost=cost,
+        balance_after=before.balance - cost,
         operation=operation or uuid.uuid4(),
-        sequence=taken.sequence,
+        sequence=before.sequence + 1,
         api_key_prefix="",
         reference="POST petstore",
     ).save()
-    return taken
+    return before
 
 
 def test_a_debit_takes_tokens_and_the_next_number() -> None:
     tenant = a_tenant(tokens=25)
-    assert debit(tenant) == balances.Debit(cost=10, balance=15, sequence=1)
-    assert debit(tenant) == balances.Debit(cost=10, balance=5, sequence=2)
+    assert debit(tenant) == balances.Debit(balance=25, sequence=0)
+    assert debit(tenant) == balances.Debit(balance=15, sequence=1)
+    account = TokenAccount.objects.get()
+    assert (account.balance, account.sequence) == (5, 2)
 
 
-def test_a_debit_beyond_the_balance_is_refused_with_both_figures() -> None:
-    tenant = a_tenant(tokens=9)
-    with pytest.raises(NotEnoughTokens) as refusal:
-        balances.debit(tenant.pk, cost=10, sequence_numbers=1)
-    assert refusal.value.data == {"balance": 9, "cost": 10}
-    assert TokenAccount.objects.get().sequence == 0
+def test_several_accounts_are_debited_in_two_statements(django_assert_num_queries) -> None:  # type: ignore[no-untyped-def]
+    rich, richer = a_tenant("rich", tokens=100), a_tenant("richer", tokens=200)
+    with django_assert_num_queries(2):  # the locks, in order, and the debits
+        before = balances.debit({richer.pk: balances.Claim(30, 3), rich.pk: balances.Claim(20, 0)})
+    assert before == {rich.pk: balances.Debit(100, 0), richer.pk: balances.Debit(200, 0)}
+    assert list(TokenAccount.objects.order_by("pk").values_list("balance", "sequence")) == [(80, 0), (170, 3)]
+
+
+def test_a_claim_beyond_the_balance_is_not_covered() -> None:
+    rich, poor = a_tenant("rich"), a_tenant("poor", tokens=9)
+    with pytest.raises(balances.NotCovered) as error:
+        balances.debit({tenant.pk: balances.Claim(10, 1) for tenant in (rich, poor)})
+    assert error.value.balances == {poor.pk: 9}
+    assert TokenAccount.objects.get(tenant=poor).sequence == 0
 
 
 def test_a_tenant_without_an_account_has_nothing_to_spend() -> None:
-    tenant = Tenant.objects.create(name="poor")
-    with pytest.raises(NotEnoughTokens):
-        balances.debit(tenant.pk, cost=10, sequence_numbers=1)
+    tenant = Tenant.objects.create(name="none")
+    with pytest.raises(balances.NotCovered) as error:
+        take(tenant)
+    assert error.value.balances == {tenant.pk: 0}
 
 
 def test_the_database_refuses_a_negative_balance() -> None:
@@ -149,7 +164,7 @@ class LedgerInvariant(TestCase):
                 debit(tenant, cost=-amount)
                 expected, numbers = expected + amount, numbers + 1
             else:
-                with pytest.raises(NotEnoughTokens):
+                with pytest.raises(balances.NotCovered):
                     debit(tenant, cost=-amount)
         account = TokenAccount.objects.get(tenant=tenant)
         assert (account.balance, account.sequence) == (expected, numbers)
