@@ -21,7 +21,7 @@ from tenants.errors import KeyInvalid, KeyMissing
 from tenants.models import ApiKey
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection
     from datetime import datetime
 
     from tenants.models import Permission, Tenant
@@ -51,29 +51,26 @@ def create(
     return row, key
 
 
-def find(keys: Iterable[str]) -> dict[str, ApiKey]:
-    """The rows of these keys, valid or not, each with its tenant loaded; keys that nobody made are left out."""
-    prefix_of = {key: form[1] for key in keys if (form := _KEY.fullmatch(key))}
-    if not prefix_of:
-        return {}
-    rows = ApiKey.objects.select_related("tenant").filter(prefix__in=set(prefix_of.values())).order_by()
-    by_prefix = {row.prefix: row for row in rows}
-    return {
-        key: row
-        for key, prefix in prefix_of.items()
-        if (row := by_prefix.get(prefix)) and hmac.compare_digest(row.digest, _digest(key))
-    }
+def prefix_of(key: str) -> str:
+    """The prefix by which the row of a key is found; empty for what has not the form of a key."""
+    form = _KEY.fullmatch(key)
+    return form[1] if form else ""
 
 
-def authenticate(key: str, *, tenant_name: str, found: Mapping[str, ApiKey]) -> ApiKey:
-    """The row of a valid key of that tenant, among those that `find` gave.
+def authenticate(key: str, row: ApiKey | None, *, tenant_name: str) -> ApiKey:
+    """The row with the key's prefix (None: there is none), if the key is that row's, valid, and of that tenant.
 
     Raises KeyMissing for an empty key and KeyInvalid for one that is unknown, revoked, expired or another tenant's.
     """
     if not key:
         raise KeyMissing
-    row, now = found.get(key), timezone.now()
-    if row is None or not row.is_valid(at=now) or row.tenant.name != tenant_name:
+    now = timezone.now()
+    if (
+        row is None
+        or not hmac.compare_digest(row.digest, _digest(key))
+        or not row.is_valid(at=now)
+        or row.tenant.name != tenant_name
+    ):
         raise KeyInvalid
     _note_use(row, now)
     return row

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from http import HTTPStatus
-from operator import or_
 from typing import TYPE_CHECKING, Self, TypeAlias
 
 import uuid_utils.compat as uuid
 from django.conf import settings
-from django.db.models import Q
+from django.db import connection
 from django.utils import timezone
 
 from blockforger.backend import json_schemas, json_values, keys, lists, rows
@@ -26,12 +24,11 @@ from blockforger.backend.errors import (
 from blockforger.backend.lists import Page
 from blockforger.backend.merge_patch import merged
 from blockforger.backend.models import Item, Method
+from blockforger.backend.rows import Columns
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
-
-    from django.db.models import QuerySet
 
     from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.models import Schema
@@ -40,6 +37,8 @@ if TYPE_CHECKING:
 # (eventing's tests compute it).
 EVENT_OVERHEAD = 6_144
 
+_ITEM = Columns(Item, "id", "schema", "key", "payload", "version")
+_QUERY = f"SELECT {_ITEM.of('backend_item')} FROM backend_item WHERE (schema_id, key) IN (VALUES {{places}})"
 
 Place: TypeAlias = tuple[int, str]
 """A schema's number and an item's key."""
@@ -90,7 +89,7 @@ def read(request: Request) -> Done:
     """What a GET asks for: an item, or a page of them. Raises ItemUnknown."""
     if request.key is None:
         return Done(HTTPStatus.OK, lists.read(request.schema, request.page or Page()), "", {})
-    item = _stored([request.place]).first()
+    item = _stored([request.place]).get(request.place)
     if item is None:
         raise ItemUnknown(request.key)
     return Done(HTTPStatus.OK, item.payload, item.key, {})
@@ -102,7 +101,7 @@ def write(requests: Sequence[Request]) -> list[Done | Refusal]:
     Gives an answer for each, in their order; a refused one writes nothing. Items are locked in an order that all
     share: those that are there first, then those that are made.
     """
-    stored = _locked([request.place for request in requests if request.method != Method.POST])
+    stored = _stored([request.place for request in requests if request.method != Method.POST], locked=True)
     answers: list[Done | Refusal] = []
     new: list[Item] = []
     changed: list[Item] = []
@@ -126,21 +125,20 @@ def write(requests: Sequence[Request]) -> list[Done | Refusal]:
     ]
 
 
-def _locked(places: Collection[Place]) -> dict[Place, Item]:
-    """Those of the items that are there, locked until the transaction ends."""
-    if not places:
+def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, Item]:
+    """Those of the items that are there; on demand locked until the transaction ends, in the order of their places."""
+    possible = [place for place in places if keys.is_possible(place[1])]
+    if not possible:
         return {}
-    items = _stored(places).select_for_update().order_by("schema_id", "key")
-    return {(item.schema_id, item.key): item for item in items}
-
-
-def _stored(places: Collection[Place]) -> QuerySet[Item]:
-    keys_of: dict[int, list[str]] = {}
-    for schema, key in places:
-        if keys.is_possible(key):
-            keys_of.setdefault(schema, []).append(key)
-    wanted = [Q(schema=schema, key__in=of_schema) for schema, of_schema in keys_of.items()]
-    return Item.objects.filter(reduce(or_, wanted)).order_by() if wanted else Item.objects.none()
+    query = _QUERY.format(places=", ".join(["(%s, %s)"] * len(possible)))
+    if locked:
+        # SQLite has no row locks and needs none: a transaction there is alone from its beginning.
+        lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
+        query += f" ORDER BY schema_id, key {lock}"
+    with connection.cursor() as cursor:
+        cursor.execute(query, [part for place in possible for part in place])
+        items = map(_ITEM.row, cursor.fetchall())
+        return {(item.schema_id, item.key): item for item in items}
 
 
 def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:

@@ -1,0 +1,58 @@
+"""Who calls, and which schema is meant: for any number of operations, in one query.
+
+Nothing of it is kept from one operation to the next: a key that is revoked is of no use from that moment on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.db import connection
+
+from blockforger.backend.models import Schema
+from blockforger.backend.rows import Columns
+from tenants.models import ApiKey, Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+_KEY = Columns(ApiKey, "id", "tenant", "prefix", "digest", "permissions", "is_active", "expires_at", "last_used_at")
+_TENANT = Columns(Tenant, "id", "name", "accepts_events", "configuration_version")
+_SCHEMA = Columns(Schema, "id", "tenant", "name", "meta", "version", "updated_at")
+_QUERY = (  # of names of our own columns
+    "WITH asked(prefix, name) AS (VALUES {values})"
+    f" SELECT asked.prefix, asked.name, {_KEY.of('k')}, {_TENANT.of('t')}, {_SCHEMA.of('s')} FROM asked"
+    " JOIN tenants_apikey k ON k.prefix = asked.prefix JOIN tenants_tenant t ON t.id = k.tenant_id"
+    " LEFT JOIN backend_schema s ON s.tenant_id = t.id AND s.name = asked.name"
+)
+
+
+class Caller(NamedTuple):
+    """The row of a key with its tenant, and that tenant's schema of the name asked for, if there is one."""
+
+    api_key: ApiKey
+    schema: Schema | None
+
+
+def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
+    """The callers by the prefix of their key and the name of the schema. Keys that nobody made are left out.
+
+    Whether the key is the one that was sent, and valid, is still to be checked.
+    """
+    if not asked:
+        return {}
+    with connection.cursor() as cursor:
+        query = _QUERY.format(values=", ".join(["(%s, %s)"] * len(asked)))
+        cursor.execute(query, [text for pair in asked for text in pair])
+        return {(prefix, name): _caller(columns) for prefix, name, *columns in cursor.fetchall()}
+
+
+def _caller(columns: list[Any]) -> Caller:
+    tenant_from, schema_from = len(_KEY), len(_KEY) + len(_TENANT)
+    api_key = _KEY.row(columns[:tenant_from])
+    api_key.tenant = _TENANT.row(columns[tenant_from:schema_from])
+    if columns[schema_from] is None:
+        return Caller(api_key, None)
+    schema = _SCHEMA.row(columns[schema_from:])
+    schema.tenant = api_key.tenant
+    return Caller(api_key, schema)
