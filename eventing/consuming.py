@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection
 
 from blockforger.backend.operations import execute_batch
-from eventing import aws, backoff, envelopes
+from eventing import aws, backoff, envelopes, input_queue
 from eventing.input_queue import InputQueue
 from eventing.models import Lane
 
@@ -90,30 +90,32 @@ class Consumer:
         messages = self._queue.receive(wait_seconds=wait_seconds)
         if not messages:
             return 0
-        with self._batch_in_hand:
-            if self._stopping.is_set():
-                self._queue.hide(messages, seconds=0)
-            else:
-                self._settle(messages)
+        with self._batch_in_hand, self._queue.held():
+            close_old_connections()
+            for part in input_queue.parts(messages):
+                self._settle(part)
         return len(messages)
 
     def _settle(self, messages: Sequence[Message]) -> None:
-        close_old_connections()
+        if self._stopping.is_set():
+            self._queue.hide(messages, seconds=0)
+            return
         try:
-            with self._queue.held(messages):
-                dispositions = handle_all([message.body for message in messages])
+            dispositions = handle_all([message.body for message in messages])
         except DatabaseAway:
             # Not at once: others would only receive them to fail too, until they are dead letters.
             self._queue.hide(messages, seconds=_OUTAGE_SECONDS)
             raise
         self.tally.update(dispositions)
-        settled = [message for message, end in zip(messages, dispositions, strict=True) if end in _SETTLED]
+        settled: list[Message] = []
+        delayed: dict[int, list[Message]] = {}
+        for message, end in zip(messages, dispositions, strict=True):
+            (settled if end in _SETTLED else delayed.setdefault(_delay(message, end), [])).append(message)
         try:
             self._queue.delete(settled)
         finally:
-            for message, end in zip(messages, dispositions, strict=True):
-                if end not in _SETTLED:
-                    self._queue.hide([message], seconds=_delay(message, end))
+            for seconds, of_them in delayed.items():
+                self._queue.hide(of_them, seconds=seconds)
 
     def _wait_for_database(self) -> None:
         while not database_answers() and not self._stopping.wait(_AWAY_SECONDS):
@@ -151,11 +153,13 @@ def _envelope(body: str) -> Envelope | None:
         return envelopes.read(body)
     except envelopes.Unreadable as error:
         logger.error("A message cannot be read and goes to the dead-letter queue: %s", error)  # noqa: TRY400
-        return None
+    except Exception:  # no message may end the loop, or it would come again and end it again
+        logger.exception("A message cannot be read and goes to the dead-letter queue.")
+    return None
 
 
 def _outcomes(batch: Sequence[Envelope]) -> list[Outcome | None]:
-    """The outcome of each event: of all together, or of each alone if that fails; None of one that fails alone."""
+    """The outcome of each event. If they fail together, each half is tried, until one that fails is alone: None."""
     if not batch:
         return []
     try:
@@ -166,10 +170,9 @@ def _outcomes(batch: Sequence[Envelope]) -> list[Outcome | None]:
         if len(batch) == 1:
             logger.exception("The event %s failed and will be tried again.", batch[0].id)
             return [None]
-        logger.warning(
-            "%d events failed together, and are carried out one by one: %s", len(batch), type(error).__name__
-        )
-    return [outcome for envelope in batch for outcome in _outcomes([envelope])]
+        logger.warning("%d events failed together, and are tried in halves.", len(batch), exc_info=True)
+    half = len(batch) // 2
+    return _outcomes(batch[:half]) + _outcomes(batch[half:])
 
 
 def _disposition(outcome: Outcome | None) -> Disposition:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from blockforger.backend import json_values
@@ -31,7 +31,8 @@ class Envelope:
 
     id: str
     detail_type: str
-    detail: JsonObject
+    # It holds an API key: it is not to be printed.
+    detail: JsonObject = field(repr=False)
     # What is wrong with it, if its id could be read and it itself could not.
     defect: Refusal | None = None
 

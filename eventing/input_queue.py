@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 BATCH = 10
 CALLS_AT_ONCE = 10
-"""How many batches are received together while the queue is full: a hundred messages make one transaction."""
+"""How many batches are received together while the queue is full."""
+
+MAX_CHARACTERS = 2 * 1024 * 1024
+"""How long the bodies may be that are carried out together: all of it is in memory, and then in one transaction."""
 
 # For how long a message is nobody else's; longer than the template's, for queues that others made.
 _VISIBILITY_SECONDS = 60
@@ -49,6 +52,8 @@ class InputQueue:
         self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="sqs")
         # Receive calls made beside the first: more while all that are made come back full.
         self._more_calls = 0
+        # What was received last and is neither deleted nor hidden, by receipt.
+        self._in_hand: dict[str, Message] = {}
 
     def find(self) -> None:
         """Look the queue up, once. Raises QueueMissingError and faults of SQS."""
@@ -58,8 +63,13 @@ class InputQueue:
 
     def receive(self, *, wait_seconds: int) -> list[Message]:
         """Up to a hundred messages, or none if none came within that time. Raises faults of SQS."""
+        messages = self._receive_some(wait_seconds)
+        self._in_hand = {message.receipt: message for message in messages}
+        return messages
+
+    def _receive_some(self, wait_seconds: int) -> list[Message]:
         messages = self._receive(wait_seconds)
-        if len(messages) < BATCH:
+        if len(messages) < BATCH or _characters(messages) > MAX_CHARACTERS // CALLS_AT_ONCE:
             self._more_calls = 0
             return messages
         more = self._more_calls
@@ -70,13 +80,13 @@ class InputQueue:
         return messages
 
     @contextmanager
-    def held(self, messages: Sequence[Message]) -> Iterator[None]:
-        """Keep the messages from other consumers for as long as the block takes."""
+    def held(self) -> Iterator[None]:
+        """Keep what was received from other consumers, until it is deleted or hidden or the block ends."""
         done = threading.Event()
 
         def extend() -> None:
             while not done.wait(_EXTENDED_EVERY_SECONDS):
-                self.hide(messages, seconds=_VISIBILITY_SECONDS)
+                self._in_batches(self._in_hand.values(), partial(self._hide, seconds=_VISIBILITY_SECONDS))
 
         thread = threading.Thread(target=extend, name="visibility", daemon=True)
         thread.start()
@@ -84,15 +94,23 @@ class InputQueue:
             yield
         finally:
             done.set()
-            thread.join()
+            # A call that is under way does no harm: a message is deleted all the same, or comes back a little later.
+            thread.join(timeout=1)
 
-    def delete(self, messages: Iterable[Message]) -> None:
+    def delete(self, messages: Sequence[Message]) -> None:
         """Delete what is settled. Raises faults of SQS: what was not deleted comes again, and its record answers."""
+        self._let_go(messages)
         self._in_batches(messages, self._delete)
 
-    def hide(self, messages: Iterable[Message], *, seconds: int) -> None:
+    def hide(self, messages: Sequence[Message], *, seconds: int) -> None:
         """Have the messages come back after that many seconds; if SQS does not do it, when their own time is over."""
+        self._let_go(messages)
         self._in_batches(messages, partial(self._hide, seconds=seconds))
+
+    def _let_go(self, messages: Iterable[Message]) -> None:
+        gone = {message.receipt for message in messages}
+        # A new dictionary, because the thread that extends goes through the old one.
+        self._in_hand = {receipt: message for receipt, message in self._in_hand.items() if receipt not in gone}
 
     def _in_batches(self, messages: Iterable[Message], call: Callable[[Sequence[Message]], None]) -> None:
         of_all = list(messages)
@@ -146,6 +164,22 @@ class InputQueue:
             logger.warning("SQS did not change the visibility of messages.", exc_info=True)
             return
         _log_failures("change a message's visibility", response.get("Failed", []))
+
+
+def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """The messages in their order, in parts that may be carried out together."""
+    part: list[Message] = []
+    for message in messages:
+        if part and _characters([*part, message]) > MAX_CHARACTERS:
+            yield part
+            part = []
+        part.append(message)
+    if part:
+        yield part
+
+
+def _characters(messages: Iterable[Message]) -> int:
+    return sum(len(message.body) for message in messages)
 
 
 def _log_failures(what: str, failures: Iterable[BatchResultErrorEntryTypeDef]) -> None:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class Overtaken(Exception):
+    """What a statement met was gone when the next one looked for it."""
+
+
 _DEADLOCK_DETECTED, _SERIALIZATION_FAILURE = "40P01", "40001"
 _TRIES = 5
 
@@ -20,6 +25,8 @@ def retried(transaction: Callable[[], T]) -> T:
     for _ in range(_TRIES - 1):
         try:
             return transaction()
+        except Overtaken:
+            continue
         except (OperationalError, IntegrityError) as error:
             if not _is_worth_another_try(error):
                 raise

@@ -67,7 +67,11 @@ class Request:
         if method == Method.POST:
             payload = _with_some_key(schema, payload)
         _check_size(payload)
-        return cls(schema, method, _key_named(schema.key_field, key, payload), payload)
+        named = _key_named(schema.key_field, key, payload)
+        # Here, where no lock is held, if it is known already what the item will be.
+        if method == Method.POST or (method == Method.PUT and schema.key_field in payload):
+            _check_fit(schema, payload)
+        return cls(schema, method, named, payload)
 
     @property
     def place(self) -> Place:
@@ -99,9 +103,12 @@ def write(requests: Sequence[Request]) -> list[Done | Refusal]:
     """Carry out writes, no two of the same item, in the caller's transaction and by a fixed number of statements.
 
     Gives an answer for each, in their order; a refused one writes nothing. Items are locked in an order that all
-    share: those that are there first, then those that are made.
+    share: those that are there first, then those that are made. An insert waits for whoever has the item in hand, so
+    only one that is alone goes without a look.
     """
-    stored = _stored([request.place for request in requests if request.method != Method.POST], locked=True)
+    is_alone = len(requests) == 1
+    looked_for = [request.place for request in requests if request.method != Method.POST or not is_alone]
+    stored = _stored(looked_for, locked=True)
     answers: list[Done | Refusal] = []
     new: list[Item] = []
     changed: list[Item] = []
@@ -144,6 +151,8 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
 def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
     """The item as the request makes it, not written yet, and the answer. Raises a Refusal."""
     if request.method == Method.POST:
+        if item is not None:
+            raise ItemExists(item.key)
         return _created(request)
     if item is None:
         raise ItemUnknown(request.key or "")
@@ -152,7 +161,6 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
 
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
-    _check_fit(request.schema, request.payload)
     item = Item(schema_id=schema, key=key, payload=request.payload)
     return item, Done(HTTPStatus.CREATED, request.payload, key, request.payload)
 
@@ -161,13 +169,14 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
     key_value = item.payload.get(field, item.key)
     sent = keys.with_key(request.payload, field=field, value=key_value)
-    if request.method == Method.PUT:
-        item.payload = sent
-    else:
+    if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
         item.payload = merged(item.payload, sent)
         _check_size(item.payload)
-    _check_fit(request.schema, item.payload)
+    else:
+        item.payload = sent
+    if item.payload is not request.payload:  # or it was checked at the door
+        _check_fit(request.schema, item.payload)
     item.version += 1
     item.updated_at = timezone.now()
     return item, Done(HTTPStatus.OK, item.payload, item.key, sent)

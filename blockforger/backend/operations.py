@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -47,7 +46,7 @@ class Operation:
     api_key: str = field(repr=False)
     # The item's key where it stands in the URL; an event has it in the payload.
     key: str | None = None
-    payload: JsonValue = None
+    payload: JsonValue = field(default=None, repr=False)
     # What the door itself found wrong; told once the caller is known.
     defect: Refusal | None = None
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
@@ -98,23 +97,52 @@ def execute(operation: Operation) -> Outcome:
 
 
 def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
-    """Carry operations out together, each at most once per idempotency key. Returns their outcomes, in their order.
+    """Carry operations out together, each once per idempotency key. Returns their outcomes, in their order.
 
     One transaction takes all of them, but for what names the same item or has the same idempotency key: that follows
     in the next. A refusal is one operation's own. Raises only for faults: then the transaction at hand changed
-    nothing, and those before it are known by their keys.
+    nothing, and those before it are known by their keys, without which no two operations may come together.
     """
+    if len(operations) > 1 and not all(operation.idempotency_key for operation in operations):
+        raise ValueError("Operations that come together need idempotency keys.")
     outcomes: dict[uuid.UUID, Outcome] = {}
-    left = list(operations)
-    while left:
-        outcomes |= deadlocks.retried(partial(_execute_some, left))
-        left = [operation for operation in left if operation.id not in outcomes]
+    cases = _admitted(operations)
+    while cases:
+        now, cases = _apart(cases)
+        outcomes |= _execute(now)
     return [outcomes[operation.id] for operation in operations]
 
 
-def _execute_some(operations: Sequence[Operation]) -> dict[uuid.UUID, Outcome]:
+def _admitted(operations: Sequence[Operation]) -> list[Case]:
     # Reads only, and before the transaction, which then holds its locks no longer than it must.
-    cases = _apart(map(Case, operations, admit(operations)))
+    return list(map(Case, operations, admit(operations)))
+
+
+def _apart(cases: Iterable[Case]) -> tuple[list[Case], list[Case]]:
+    """Of cases that name the same item, or have the same idempotency key, the first; and the others."""
+    taken: set[object] = set()
+    first: list[Case] = []
+    others: list[Case] = []
+    for case in cases:
+        operation, admission = case
+        names: set[object] = set()
+        if operation.idempotency_key:
+            names.add((operation.origin, operation.idempotency_key))
+        if isinstance(admission, Admitted) and admission.request.key is not None:
+            names.add(admission.request.place)
+        (first if taken.isdisjoint(names) else others).append(case)
+        taken |= names
+    return first, others
+
+
+def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
+    """In one transaction, which is begun anew, from what is known by then, if the database undoes it."""
+    known = [cases]
+    operations = [case.operation for case in cases]
+    return deadlocks.retried(lambda: _transact(known.pop() if known else _admitted(operations)))
+
+
+def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     while True:
         if not any(operation.idempotency_key or isinstance(admission, Admitted) for operation, admission in cases):
             answers = _answers(cases)  # refusals that nobody records
@@ -126,26 +154,14 @@ def _execute_some(operations: Sequence[Operation]) -> dict[uuid.UUID, Outcome]:
             cases = [Case(case.operation, unpaid.rejected.get(case.operation.id, case.admission)) for case in cases]
 
 
-def _apart(cases: Iterable[Case]) -> list[Case]:
-    """Of cases that name the same item, or have the same idempotency key, the first."""
-    taken: set[object] = set()
-    apart = []
-    for case in cases:
-        names: set[object] = set()
-        if case.operation.idempotency_key:
-            names.add((case.operation.origin, case.operation.idempotency_key))
-        if isinstance(case.admission, Admitted) and case.admission.request.key is not None:
-            names.add(case.admission.request.place)
-        if taken.isdisjoint(names):
-            apart.append(case)
-        taken |= names
-    return apart
-
-
 def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
     entries = records.enter(cases, cost=COST)
-    repeated = {pk: records.outcome_of(record, repeated=True) for pk, (record, is_new) in entries.items() if not is_new}
+    repeated = {
+        operation: records.outcome_of(record, repeated=True)
+        for operation, (record, is_new) in entries.items()
+        if not is_new
+    }
     fresh = [case for case in cases if case.operation.id not in repeated]
     answers = _answers(fresh)
     new = _bill_and_events(list(_deeds(fresh, answers)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from blockforger.backend import rows
 from blockforger.backend.admission import Rejected
+from blockforger.backend.deadlocks import Overtaken
 from blockforger.backend.models import Method, OperationRecord, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.problems import problem_of
@@ -43,7 +44,10 @@ def enter(cases: Iterable[tuple[Operation, Admitted | Rejected]], *, cost: int) 
     wanted = [_written(operation, admission, cost) for operation, admission in cases if operation.idempotency_key]
     wanted.sort(key=_name)
     rows.insert_unless_taken(wanted, unique=("origin", "idempotency_key"))
-    earlier = _earlier([record for record in wanted if record.pk is None])
+    met = [record for record in wanted if record.pk is None]
+    earlier = _earlier(met)
+    if len(earlier) < len(met):
+        raise Overtaken  # by the end of its time
     return {
         record.operation: Entry(record, is_new=True) if record.pk else Entry(earlier[_name(record)], is_new=False)
         for record in wanted

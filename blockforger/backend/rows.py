@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from django.db import connection, models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from django.db.models import Field, Model
 
     Column = Field[Any, Any]
 
 M = TypeVar("M", bound="Model")
+
+# SQLite takes 32,766 parameters, unless it was built otherwise.
+_ROWS_OF_A_STATEMENT = 1000
 
 
 class Columns(Generic[M]):
@@ -64,7 +67,8 @@ def insert(rows: Iterable[Model]) -> None:
         by_model.setdefault(type(row), []).append(row)
     with connection.cursor() as cursor:
         for model, of_model in by_model.items():
-            cursor.execute(_insertion(model, len(of_model)), _values(of_model, _inserted(model), is_new=True))
+            for part in _parts(of_model):
+                cursor.execute(_insertion(model, len(part)), _values(part, _inserted(model), is_new=True))
 
 
 def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> None:
@@ -75,14 +79,16 @@ def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> No
     if not rows:
         return
     model = type(rows[0])
-    names = ", ".join(_quoted(field) for field in _named(model, unique))
-    key = _quoted(_primary_key(model))
-    statement = f"{_insertion(model, len(rows))} ON CONFLICT ({names}) DO NOTHING RETURNING {key}, {names}"
+    fields = _named(model, unique)
+    names = ", ".join(map(_quoted, fields))
+    conflict = f" ON CONFLICT ({names}) DO NOTHING RETURNING {_quoted(_primary_key(model))}, {names}"
+    inserted: dict[tuple[Any, ...], Any] = {}
     with connection.cursor() as cursor:
-        cursor.execute(statement, _values(rows, _inserted(model), is_new=True))
-        inserted = {tuple(values): pk for pk, *values in cursor.fetchall()}
+        for part in _parts(rows):
+            cursor.execute(_insertion(model, len(part)) + conflict, _values(part, _inserted(model), is_new=True))
+            inserted |= {tuple(values): pk for pk, *values in cursor.fetchall()}
     for row in rows:
-        row.pk = inserted.get(tuple(getattr(row, field.attname) for field in _named(model, unique)))
+        row.pk = inserted.get(tuple(getattr(row, field.attname) for field in fields))
 
 
 def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
@@ -99,6 +105,11 @@ def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
             f"UPDATE {table} SET {assignments} WHERE {_quoted(key)} = %s",
             [_values([row], [*fields, key], is_new=False) for row in rows],
         )
+
+
+def _parts(rows: Sequence[M]) -> Iterator[Sequence[M]]:
+    for start in range(0, len(rows), _ROWS_OF_A_STATEMENT):
+        yield rows[start : start + _ROWS_OF_A_STATEMENT]
 
 
 @cache

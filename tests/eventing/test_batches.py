@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from blockforger.backend import rows
 from blockforger.backend.models import OperationRecord
 from blockforger.backend.operations import Operation, execute, execute_batch
 from eventing.models import OutboxEvent
@@ -48,10 +50,9 @@ def statuses(outcomes: Sequence[Outcome]) -> list[int]:
 
 def test_a_batch_takes_no_more_statements_than_one_event(key: str) -> None:
     execute(posts(key, [0])[0])
-    # records, items, account, ledger, outbox
-    assert statements(lambda: execute_batch(posts(key, range(1, 21)))) == (1, 5)
+    # records, items looked for and made, account, ledger, outbox
+    assert statements(lambda: execute_batch(posts(key, range(1, 21)))) == (1, 6)
     changes = [an_event(key, "PUT", {**FLUFFY, "id": str(number)}, event_id=f"put {number}") for number in range(20)]
-    # the items are locked first
     assert statements(lambda: execute_batch(changes)) == (1, 6)
     assert TokenAccount.objects.get().balance == 1000 - 41 * 10
 
@@ -60,7 +61,7 @@ def test_a_batch_of_several_tenants_locks_their_accounts_in_one_more(key: str) -
     other = a_caller("other")
     execute_batch([*posts(key, [0]), *posts(other, [0], tenant="other")])
     batch = [*posts(other, range(1, 6), tenant="other"), *posts(key, range(1, 6))]
-    assert statements(lambda: execute_batch(batch)) == (1, 6)
+    assert statements(lambda: execute_batch(batch)) == (1, 7)
     assert list(TokenAccount.objects.values_list("balance", "sequence")) == [(940, 6), (940, 6)]
 
 
@@ -76,11 +77,12 @@ def test_numbers_follow_the_order_of_the_batch_and_have_no_gap(key: str) -> None
 def test_the_first_of_a_batch_are_paid_for_as_far_as_the_balance_goes(key: str) -> None:
     poor = a_caller("poor", tokens=35)
     batch = [
+        *posts(poor, range(2), tenant="poor"),
         an_event(poor, "DELETE", {"id": "none"}, event_id="not there, and free", tenant="poor"),
-        *posts(poor, range(5), tenant="poor"),
+        *posts(poor, range(2, 5), tenant="poor"),
         *posts(key, range(3)),
     ]
-    assert statuses(execute_batch(batch)) == [404, 201, 201, 201, 402, 402, 201, 201, 201]
+    assert statuses(execute_batch(batch)) == [201, 201, 404, 201, 402, 402, 201, 201, 201]
     refused = OperationRecord.objects.get(idempotency_key="poor 4")
     assert (refused.tokens, refused.problem and refused.problem["balance"]) == (0, 5)
     assert dict(TokenAccount.objects.values_list("tenant__name", "balance")) == {"mytenant": 970, "poor": 5}
@@ -104,3 +106,18 @@ def test_an_event_that_stands_twice_in_a_batch_has_one_effect(key: str) -> None:
     first, second = execute_batch(posts(key, [7]) + posts(key, [7]))
     assert (first.status, first.repeated, second.status, second.repeated) == (201, False, 201, True)
     assert TokenAccount.objects.get().balance == 990
+
+
+def test_what_has_no_idempotency_key_comes_alone(key: str) -> None:
+    nameless = [replace(operation, idempotency_key="") for operation in posts(key, range(2))]
+    with pytest.raises(ValueError, match="need idempotency keys"):
+        execute_batch(nameless)
+    assert not LedgerEntry.objects.filter(kind="debit").exists()
+
+
+def test_more_rows_than_a_statement_takes_are_inserted_in_parts(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "_ROWS_OF_A_STATEMENT", 7)
+    assert statuses(execute_batch(posts(key, range(20)))) == [201] * 20
+    assert statuses(execute_batch(posts(key, [19, 20, 21]))) == [201, 201, 201]
+    assert (OutboxEvent.objects.count(), OperationRecord.objects.count()) == (22, 22)
+    assert list(balances.discrepancies()) == []

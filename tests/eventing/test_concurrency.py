@@ -6,21 +6,24 @@ import json
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
 
-from blockforger.backend import operations
+from blockforger.backend import deadlocks, operations
 from blockforger.backend.models import Item, OperationRecord
+from blockforger.backend.operations import Operation, execute_batch
 from eventing import publishing
 from eventing.consuming import Disposition
 from eventing.models import OutboxEvent, OutboxStatus
 from tenants import balances
 from tenants.models import TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, envelope, handle, over_rest
+from tests.eventing.doors import Ask, an_event, envelope, handle, over_rest
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -88,6 +91,73 @@ def test_patches_of_one_item_at_the_same_moment_lose_nothing(key: str) -> None:
     item = Item.objects.get()
     assert item.version == 13
     assert {f"member{number}" for number in range(12)} <= item.payload.keys()
+
+
+def test_batches_at_the_same_moment_carry_each_event_out_once(key: str) -> None:
+    """The same events in other orders, as two consumers get them."""
+    batch = [an_event(key, "POST", {**FLUFFY, "id": str(number)}, event_id=str(number)) for number in range(12)]
+    orders = [batch, batch[::-1], batch[6:] + batch[:6]]
+    outcomes = at_once([partial(execute_batch, [replace(one, id=uuid4()) for one in order]) for order in orders])
+    assert Counter(outcome.repeated for of_batch in outcomes for outcome in of_batch) == {False: 12, True: 24}
+    assert (Item.objects.count(), OutboxEvent.objects.count()) == (12, 12)
+    assert TokenAccount.objects.get().balance == 880
+
+
+def test_batches_that_make_and_change_each_others_items_do_not_wait_in_a_circle(
+    key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlocks_seen: list[Exception] = []
+    worth = deadlocks._is_worth_another_try
+
+    def noting(error: Any) -> bool:
+        deadlocks_seen.append(error)
+        return worth(error)
+
+    monkeypatch.setattr(deadlocks, "_is_worth_another_try", noting)
+    for name in "ab":
+        over_rest(Ask("POST", {**FLUFFY, "id": name}, api_key=key))
+    for attempt in range(10):
+        crossing = [
+            [
+                an_event(key, first, {**FLUFFY, "id": "a"}, event_id=f"{attempt} {first} a"),
+                an_event(key, second, {**FLUFFY, "id": "b"}, event_id=f"{attempt} {second} b"),
+            ]
+            for first, second in (("PUT", "POST"), ("POST", "PUT"))
+        ]
+        outcomes = at_once([partial(execute_batch, batch) for batch in crossing])
+        assert [[outcome.status for outcome in of_batch] for of_batch in outcomes] == [[200, 409], [409, 200]]
+    assert deadlocks_seen == []
+
+
+def test_batches_of_several_tenants_get_what_their_balances_pay_for(key: str) -> None:
+    tenants = ["mytenant", "second", "third"]
+    keys = {"mytenant": key}
+    for name in tenants[1:]:
+        tenant = a_tenant(name, tokens=0)
+        a_schema(tenant)
+        keys[name] = a_key(tenant)
+    TokenAccount.objects.update(balance=0)
+    for account in TokenAccount.objects.select_related("tenant"):
+        balances.top_up(account.tenant, amount=75, reference="for 7 operations")
+
+    def batch(number: int) -> list[Operation]:
+        order = tenants if number % 2 else tenants[::-1]
+        return [
+            an_event(
+                keys[name],
+                "POST",
+                {**FLUFFY, "id": f"{number} {turn}"},
+                event_id=f"{name} {number} {turn}",
+                tenant=name,
+            )
+            for turn in range(4)
+            for name in order
+        ]
+
+    outcomes = at_once([partial(execute_batch, batch(number)) for number in range(4)])
+    assert Counter(outcome.status for of_batch in outcomes for outcome in of_batch) == {201: 21, 402: 27}
+    assert set(TokenAccount.objects.values_list("balance", "sequence")) == {(5, 7)}
+    assert TokenAccount.objects.count() == 3
 
 
 def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: str, event_bridge: EventBridge) -> None:

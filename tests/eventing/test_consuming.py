@@ -218,6 +218,40 @@ def test_a_full_queue_is_taken_by_the_hundred(key: str, queue: str, monkeypatch:
     assert waiting(queue) == (0, 0)
 
 
+def test_long_messages_are_carried_out_in_parts(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_queue, "MAX_CHARACTERS", 1500)
+    handle_all, sizes = consuming.handle_all, []
+
+    def noting(bodies: list[str]) -> list[Disposition]:
+        sizes.append(len(bodies))
+        return handle_all(bodies)
+
+    monkeypatch.setattr(consuming, "handle_all", noting)
+    for number in range(10):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    assert consuming.drain() == {Disposition.CARRIED_OUT: 10}
+    assert max(sizes) <= 3
+    assert waiting(queue) == (0, 0)
+
+
+def test_a_consumer_that_is_stopped_between_parts_hands_the_rest_back(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_queue, "MAX_CHARACTERS", 1)
+    consumer = consuming.Consumer()
+    handle_all = consuming.handle_all
+
+    def stopping(bodies: list[str]) -> list[Disposition]:
+        consumer._stopping.set()
+        return handle_all(bodies)
+
+    monkeypatch.setattr(consuming, "handle_all", stopping)
+    for number in range(3):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    assert consumer.consume_batch(wait_seconds=1) == 3
+    assert (waiting(queue), Item.objects.count()) == ((2, 0), 1)
+
+
 def test_one_events_fault_stops_no_other_of_its_batch(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     matching = rules.matching
 
