@@ -19,7 +19,7 @@ from django.utils.functional import cached_property
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
 from eventing import rule_checks, rule_documents, tenant_files
-from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutputRule, Replay
+from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import BigTable, ReadOnly, SuperusersOnly, TenantAdmin, TenantFilter, pretty_json
 from tenants.models import Tenant
 
@@ -105,12 +105,29 @@ class OutputRuleFormSet(forms.BaseInlineFormSet):
 
     def clean(self) -> None:
         super().clean()
-        buses = _AllowedBusFormSet(self.data, instance=self.instance)
-        patterns = [form.cleaned_data["arn_pattern"] for form in buses if _is_kept(form)]
+        patterns = _patterns_on_page(self)
         for form in filter(_is_kept, self.forms):
             rule = rule_documents.of_row(form.instance)
             for problem in rule_checks.problems_of(rule, tenant_patterns=patterns).get("eventbridge_arn", ()):
                 form.add_error("eventbridge_arn", problem)
+
+
+class FeedbackBusFormSet(forms.BaseInlineFormSet):
+    """The bus for feedback, checked as the rules' are."""
+
+    def clean(self) -> None:
+        super().clean()
+        for form in filter(_is_kept, self.forms):
+            arn = form.instance.eventbridge_arn
+            for problem in rule_checks.problems_of_arn(arn, _patterns_on_page(self)):
+                form.add_error("eventbridge_arn", problem)
+
+
+class FeedbackBusInline(SuperusersOnly, admin.TabularInline):
+    model = FeedbackBus
+    formset = FeedbackBusFormSet
+    formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
+    extra = 0
 
 
 class OutputRuleInline(SuperusersOnly, admin.StackedInline):
@@ -214,8 +231,14 @@ class SchemaForm(backend_admin.SchemaForm):
 
 
 backend_admin.SchemaAdmin.form = SchemaForm
-TenantAdmin.inlines = [*TenantAdmin.inlines, OutputRuleInline, AllowedBusInline]
+TenantAdmin.inlines = [*TenantAdmin.inlines, OutputRuleInline, FeedbackBusInline, AllowedBusInline]
 TenantAdmin.linked += [OutputRule, OutboxEvent]
+
+
+def _patterns_on_page(formset: forms.BaseInlineFormSet) -> list[str]:
+    """The tenant's allowed buses as the page that is sent makes them."""
+    buses = _AllowedBusFormSet(formset.data, instance=formset.instance)
+    return [form.cleaned_data["arn_pattern"] for form in buses if _is_kept(form)]
 
 
 def _is_kept(form: forms.ModelForm) -> bool:

@@ -9,10 +9,11 @@ class EventingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from blockforger.backend.signals import item_written
-        from eventing import checks, lanes, outbox, rules
+        from blockforger.backend.signals import event_settled, item_written
+        from eventing import checks, feedback, lanes, outbox, rules
 
         checks.register()
         post_migrate.connect(lanes.create_all, sender=self)
         rules.connect()
         item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")
+        event_settled.connect(feedback.events_of, dispatch_uid="eventing.feedback")

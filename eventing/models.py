@@ -1,4 +1,4 @@
-"""What goes out: buses, output rules, the outbox and its replays, and the lanes by which publishers share it."""
+"""What goes out: buses, output rules, feedback, the outbox and its replays, and the lanes that publishers share."""
 
 from __future__ import annotations
 
@@ -40,7 +40,22 @@ class AllowedBus(models.Model):
         return self.arn_pattern
 
 
-class OutputRule(models.Model):
+class Configuration(models.Model):
+    """What is cached per tenant. It and the number by which every process knows of a change are saved together."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        with transaction.atomic():
+            super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        with transaction.atomic():
+            return super().delete(*args, **kwargs)
+
+
+class OutputRule(Configuration):
     """Sends an event to a bus for each write that it matches. A tenant's rules apply in order, its schemas' after."""
 
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="output_rules")
@@ -71,20 +86,30 @@ class OutputRule(models.Model):
     def __str__(self) -> str:
         return f"{'/'.join(self.operations) or 'all operations'} of {', '.join(self.schema_names) or 'all schemas'}"
 
-    # A rule and the number by which every process knows that there is a change are saved together, or not at all.
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        with transaction.atomic():
-            super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        with transaction.atomic():
-            return super().delete(*args, **kwargs)
-
     def clean(self) -> None:
         from eventing import rules
 
         if problems := rules.problems_by_field(self):
             raise ValidationError(problems)
+
+
+class FeedbackBus(Configuration):
+    """The bus on which a tenant's senders are told what became of each event that they sent."""
+
+    tenant = models.OneToOneField(Tenant, on_delete=models.CASCADE, primary_key=True, related_name="feedback_bus")
+    eventbridge_arn = models.CharField("event bus ARN", max_length=400)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "feedback on input events (eventbridge-feedback)"
+
+    def __str__(self) -> str:
+        return self.eventbridge_arn
+
+    def clean(self) -> None:
+        from eventing import rules
+
+        if problems := rules.problems_of_bus(self.eventbridge_arn, self.tenant_id):
+            raise ValidationError({"eventbridge_arn": problems})
 
 
 class EventBus(models.Model):
@@ -150,31 +175,38 @@ class OutboxStatus(models.TextChoices):
 
 
 class OutboxEvent(models.Model):
-    """One event for one bus: written with the item's change, rendered once, sent until the bus accepts it."""
+    """One event for one bus: written with the item's change, rendered once, sent until the bus accepts it.
+
+    Feedback on an input event is one too, written with the record of what became of it: of no item and no rule.
+    """
 
     # Our stable id of the event: part of its `Resources`, the same through every retry and replay.
     id = models.UUIDField(primary_key=True, default=uuid.uuid7, editable=False)
     tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="outbox_events", db_index=False)
     schema_name = models.CharField(max_length=64)
-    item_key = models.CharField(max_length=255)
-    operation = models.CharField(max_length=8)
-    # The tenant's sequence number of the write, and the place of the rule among those that matched it.
-    sequence = models.PositiveBigIntegerField()
+    # Empty: feedback, which no selection by item is to find.
+    item_key = models.CharField(max_length=255, blank=True)
+    # Empty: feedback on an event that asked for something else.
+    operation = models.CharField(max_length=8, blank=True)
+    # The tenant's sequence number of the write, and the place of the rule among those that matched it. None: feedback,
+    # which waits for nothing and for which nothing waits.
+    sequence = models.PositiveBigIntegerField(null=True, blank=True)
     place = models.PositiveSmallIntegerField()
-    # The rule that asked for the event; it may be gone by now.
-    rule_id = models.BigIntegerField()
+    # The rule that asked for the event; it may be gone by now. None: feedback.
+    rule_id = models.BigIntegerField(null=True, blank=True)
 
     # The entry, rendered; later edits of the rule do not reach it.
     bus_arn = models.CharField(max_length=400)
     source = models.CharField(max_length=256)
     detail_type = models.CharField(max_length=128)
+    # Of feedback: the input event.
     item_urn = models.TextField()
     # JSON as text: it goes out byte for byte, and jsonb would forget the order of its members.
     detail = models.TextField()
     time = models.DateTimeField()
 
     # Hash of tenant, schema, item and bus: events with the same stream go out one after the other. A replayed event
-    # has another stream than the item's new events, so that neither waits for the other.
+    # has another stream than the item's new events, so that neither waits for the other; feedback has one of its own.
     stream = models.BigIntegerField()
     # stream mod lanes.LANES: who leases the lane may send its events.
     lane = models.PositiveSmallIntegerField()
@@ -216,18 +248,26 @@ class OutboxEvent(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(status__in=OutboxStatus.values), name="outbox_status_is_known"),
             models.CheckConstraint(
-                condition=Q(operation__in=[str(method) for method in WRITES]),
-                name="outbox_operation_is_a_write",
+                condition=(
+                    Q(operation__in=[str(method) for method in WRITES], sequence__isnull=False, rule_id__isnull=False)
+                    | Q(
+                        operation__in=["", *(str(method) for method in WRITES)],
+                        sequence__isnull=True,
+                        rule_id__isnull=True,
+                    )
+                ),
+                name="outbox_event_is_a_write_or_feedback",
             ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.detail_type} of {self.item_key} for {self.bus_arn}"
+        return f"{self.detail_type} of {self.item_key or self.item_urn} for {self.bus_arn}"
 
     @property
     def resources(self) -> list[str]:
         """The `Resources` of the entry: the item, and this event under the id that never changes."""
-        return [self.item_urn, f"urn:blockforger:event:{self.id}:{self.sequence}"]
+        own_urn = f"urn:blockforger:event:{self.id}"
+        return [self.item_urn, own_urn if self.sequence is None else f"{own_urn}:{self.sequence}"]
 
 
 class Lane(models.Model):

@@ -52,7 +52,7 @@ def problems_of(
     """
     schema_names, operations = values["schema_names"], values["operations"]
     found = {
-        "eventbridge_arn": _problems_of_arn(values["eventbridge_arn"], tenant_patterns),
+        "eventbridge_arn": problems_of_arn(values["eventbridge_arn"], tenant_patterns),
         "source": _problems_of_source(values["source"]),
         "detail_type": _problems_of_detail_type(
             values["detail_type"],
@@ -88,7 +88,8 @@ def is_allowed(arn: str, patterns: Iterable[str]) -> bool:
     return not patterns or any(fnmatchcase(arn, pattern) for pattern in patterns)
 
 
-def _problems_of_arn(arn: object, tenant_patterns: Sequence[str]) -> list[str]:
+def problems_of_arn(arn: object, tenant_patterns: Sequence[str]) -> list[str]:
+    """What is wrong with naming that bus, by its form and by what the operator and the tenant's patterns allow."""
     if not isinstance(arn, str) or not arn:
         return [f"Name the bus by its ARN, a text: {_ARN_FORM}."]
     if problem := problem_of_bus_arn(arn):

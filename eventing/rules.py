@@ -1,4 +1,7 @@
-"""Output rules: which of them a write matches, in which order; and the cache that makes asking cheap."""
+"""Output rules: which of them a write matches, in which order; and the cache that makes asking cheap.
+
+The cache holds what else a tenant configures about its events, too: everything that is valid for one version.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 
 from eventing import rule_checks
-from eventing.models import AllowedBus, OutputRule
+from eventing.models import AllowedBus, FeedbackBus, OutputRule
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -46,10 +49,18 @@ class Rule:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A tenant's rules, its own and then its schemas', each in order; and the bus that it wants feedback on."""
+
+    rules: tuple[Rule, ...]
+    feedback_bus: str | None
+
+
 def matching(tenant: Tenant, schema: Schema, operation: str) -> list[Rule]:
     """The rules that ask for an event of such a write, in the order in which their events go out.
 
-    The tenant's rules come first, by position, then the schema's own. Costs one query when the tenant's
+    The tenant's rules come first, by position, then the schema's own. Costs two queries when the tenant's
     configuration has changed since this process last asked, and none otherwise.
     """
     return [rule for rule in of_tenant(tenant) if mismatch(rule, schema, operation) is None]
@@ -57,7 +68,12 @@ def matching(tenant: Tenant, schema: Schema, operation: str) -> list[Rule]:
 
 def of_tenant(tenant: Tenant) -> tuple[Rule, ...]:
     """All rules of a tenant as of its `configuration_version`: its own, then its schemas', each in order."""
-    return _rules(tenant.pk, tenant.configuration_version)
+    return _configuration(tenant.pk, tenant.configuration_version).rules
+
+
+def feedback_bus_of(tenant: Tenant) -> str | None:
+    """The ARN of the bus on which the tenant wants feedback, if it does. As cheap as its rules."""
+    return _configuration(tenant.pk, tenant.configuration_version).feedback_bus
 
 
 def mismatch(rule: Rule, schema: Schema, operation: str) -> str | None:
@@ -78,21 +94,26 @@ def detail_type_of(rule: Rule, schema_name: str, operation: str) -> str:
 
 def problems_by_field(rule: OutputRule) -> dict[str, list[str]]:
     """What is wrong with a rule, by field; empty if nothing is."""
-    patterns = AllowedBus.objects.filter(tenant_id=rule.tenant_id).values_list("arn_pattern", flat=True)
     problems = rule_checks.problems_of(
         {column: getattr(rule, column) for column in rule_checks.COLUMNS},
         own_schema=rule.schema.name if rule.schema else None,
-        tenant_patterns=list(patterns),
+        tenant_patterns=_patterns_of(rule.tenant_id),
     )
     if rule.schema and rule.schema.tenant_id != rule.tenant_id:
         problems["schema"] = ["The schema is another tenant's. Choose one of the rule's own tenant."]
     return problems
 
 
+def problems_of_bus(arn: str, tenant_id: int) -> list[str]:
+    """What is wrong with a bus that a tenant names; empty if nothing is."""
+    return rule_checks.problems_of_arn(arn, _patterns_of(tenant_id))
+
+
 def connect() -> None:
-    """Keep the cache current: a rule that is saved or deleted starts a new configuration of its tenant."""
+    """Keep the cache current: what of it is saved or deleted starts a new configuration of its tenant."""
     for signal in (post_save, post_delete):
-        signal.connect(_note_change, sender=OutputRule, dispatch_uid="eventing.rules")
+        for model in (OutputRule, FeedbackBus):
+            signal.connect(_note_change, sender=model, dispatch_uid="eventing.rules")
 
 
 def changed(tenant_id: int) -> None:
@@ -101,18 +122,23 @@ def changed(tenant_id: int) -> None:
 
 
 def clear_cache() -> None:
-    """Forget every rule. For tests, whose transactions do not commit."""
-    _rules.cache_clear()
+    """Forget everything. For tests, whose transactions do not commit."""
+    _configuration.cache_clear()
 
 
 @lru_cache(maxsize=_CACHED_TENANTS)
-def _rules(tenant_id: int, _version: int) -> tuple[Rule, ...]:
-    # A version that is not yet, or no longer, the current one does no harm: rules and version change in one
+def _configuration(tenant_id: int, _version: int) -> Configuration:
+    # A version that is not yet, or no longer, the current one does no harm: what is cached and version change in one
     # transaction, so what is read under a version is never older than it.
     rows = OutputRule.objects.filter(tenant_id=tenant_id)
     ordered = rows.order_by(F("schema_id").asc(nulls_first=True), "position", "id")
-    return tuple(Rule.of(row) for row in ordered)
+    feedback_bus = FeedbackBus.objects.filter(tenant_id=tenant_id).values_list("eventbridge_arn", flat=True).first()
+    return Configuration(tuple(Rule.of(row) for row in ordered), feedback_bus)
 
 
-def _note_change(instance: OutputRule, **_: object) -> None:
+def _patterns_of(tenant_id: int) -> list[str]:
+    return list(AllowedBus.objects.filter(tenant_id=tenant_id).values_list("arn_pattern", flat=True))
+
+
+def _note_change(instance: OutputRule | FeedbackBus, **_: object) -> None:
     changed(instance.tenant_id)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from blockforger.backend import json_values
 from eventing import properties, rule_documents, schema_documents
-from eventing.models import OutputRule
-from eventing.tenant_files import INPUT, OUTPUT, PROPERTIES, SCHEMA_SUFFIX
+from eventing.models import FeedbackBus, OutputRule
+from eventing.tenant_files import FEEDBACK, INPUT, OUTPUT, PROPERTIES, SCHEMA_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,8 @@ def properties_text(tenant: Tenant) -> str:
         INPUT: "true" if tenant.accepts_events else "false",
         OUTPUT: _rules(rows),
     }
+    if feedback_bus := FeedbackBus.objects.filter(tenant=tenant).first():
+        written[FEEDBACK] = feedback_bus.eventbridge_arn
     for key, value in sorted(tenant.extra_properties.items()):
         written.setdefault(key, value if isinstance(value, str) else json_values.compact(value))
     return properties.write(written)

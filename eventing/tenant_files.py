@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PROPERTIES = "tenant.properties"
 INPUT = "eventbridge-input"
 OUTPUT = "eventbridge-output"
+FEEDBACK = "eventbridge-feedback"
 SCHEMA_SUFFIX = ".json"
 KEY_FIELD, DEFAULT_KEY_FIELD = "key", "id"
 
@@ -59,6 +60,8 @@ class TenantDocument:
     name: str
     accepts_events: bool = False
     rules: list[RuleDocument] = field(default_factory=list)
+    # The ARN of the bus that takes feedback, if any does.
+    feedback_bus: str | None = None
     extra_properties: dict[str, str] = field(default_factory=dict)
     schemas: list[SchemaDocument] = field(default_factory=list)
     # With any of these, the rest is what could be read, and not to be used.
@@ -154,6 +157,8 @@ def _read_properties(tenant: TenantDocument, path: Path, tenant_patterns: Sequen
         tenant.accepts_events = _flag(found.pop(INPUT), file, problems)
     if OUTPUT in found:
         tenant.rules = _rules_of_property(found.pop(OUTPUT), file, tenant_patterns, problems)
+    if FEEDBACK in found:
+        tenant.feedback_bus = _bus(found.pop(FEEDBACK), file, tenant_patterns, problems)
     for entry in found.values():
         try:
             json_values.check_portable([entry.key, entry.value])
@@ -172,6 +177,13 @@ def _flag(entry: Property, file: str, problems: list[Problem]) -> bool:
         message = f"'{entry.value}' is neither true nor false. Write one of them."
         problems.append(Problem(file, message, entry.position_in_value(0)))
     return text == "true"
+
+
+def _bus(entry: Property, file: str, tenant_patterns: Sequence[str], problems: list[Problem]) -> str:
+    arn = entry.value.strip()
+    position = entry.position_in_value(0)
+    problems += [Problem(file, message, position) for message in rule_checks.problems_of_arn(arn, tenant_patterns)]
+    return arn
 
 
 def _rules_of_property(

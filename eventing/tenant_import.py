@@ -12,7 +12,7 @@ from blockforger.backend import schema_keys
 from blockforger.backend.models import Schema
 from eventing import rules, tenant_files
 from eventing.file_problems import Problem
-from eventing.models import AllowedBus, OutputRule
+from eventing.models import AllowedBus, FeedbackBus, OutputRule
 from eventing.tenant_plans import Stored, TenantPlan
 from tenants.models import Tenant, TokenAccount
 
@@ -72,10 +72,15 @@ def _plans(documents: Sequence[TenantDocument], tenants: QuerySet[Tenant]) -> li
     rows: dict[int, dict[int | None, list[OutputRule]]] = defaultdict(lambda: defaultdict(list))
     for row in OutputRule.objects.filter(tenant__in=by_name.values()).order_by("position", "id"):
         rows[row.tenant_id][row.schema_id].append(row)
+    feedback_buses = dict(
+        FeedbackBus.objects.filter(tenant__in=by_name.values()).values_list("tenant_id", "eventbridge_arn")
+    )
     plans = []
     for document in documents:
         tenant = by_name.get(document.name)
-        stored = Stored(tenant, schemas[tenant.pk], rows[tenant.pk]) if tenant else None
+        stored = None
+        if tenant:
+            stored = Stored(tenant, schemas[tenant.pk], rows[tenant.pk], feedback_buses.get(tenant.pk))
         plans.append(TenantPlan.of(document, stored))
     if problems := [problem for tenant_plan in plans for problem in _key_problems(tenant_plan)]:
         raise ImportRefused(problems)
@@ -94,6 +99,8 @@ def _key_problems(tenant_plan: TenantPlan) -> Iterator[Problem]:
 
 def _apply(tenant_plan: TenantPlan) -> None:
     tenant = _apply_to_tenant(tenant_plan)
+    if tenant_plan.changes_feedback:
+        _apply_feedback(tenant_plan.wanted.feedback_bus, tenant)
     _apply_rules(tenant_plan.rules, tenant, schema=None)
     for schema_plan in tenant_plan.schemas:
         if schema_plan.lines:
@@ -113,6 +120,13 @@ def _apply_to_tenant(tenant_plan: TenantPlan) -> Tenant:
     if stored is None:
         TokenAccount.objects.create(tenant=tenant)
     return tenant
+
+
+def _apply_feedback(bus_arn: str | None, tenant: Tenant) -> None:
+    if bus_arn:
+        FeedbackBus.objects.update_or_create(tenant=tenant, defaults={"eventbridge_arn": bus_arn})
+    else:
+        FeedbackBus.objects.filter(tenant=tenant).delete()
 
 
 def _apply_to_schema(schema_plan: SchemaPlan, tenant: Tenant) -> Schema:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
 from eventing import rule_documents
-from eventing.tenant_files import INPUT
+from eventing.tenant_files import FEEDBACK, INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ class Stored:
     tenant: Tenant
     schemas: Mapping[str, Schema]
     rules: Mapping[int | None, Sequence[OutputRule]]
+    feedback_bus: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class TenantPlan:
     wanted: TenantDocument
     stored: Stored | None
     changes_tenant: bool
+    changes_feedback: bool
     rules: RulesPlan
     schemas: list[SchemaPlan]
     # A line for each change; none if there is nothing to do.
@@ -110,8 +112,14 @@ class TenantPlan:
             schemas.append(SchemaPlan.of(document, schema, rows))
         rules = RulesPlan.of(stored.rules.get(None, []) if stored else [], wanted.rules)
         tenant_lines = [*_tenant_lines(wanted, stored.tenant if stored else None)]
-        changes = [*tenant_lines, *rules.lines(), *(line for schema in schemas for line in schema.lines)]
-        return cls(wanted, stored, bool(tenant_lines), rules, schemas, changes)
+        feedback_lines = [*_feedback_lines(wanted.feedback_bus, stored.feedback_bus if stored else None)]
+        changes = [
+            *tenant_lines,
+            *feedback_lines,
+            *rules.lines(),
+            *(line for schema in schemas for line in schema.lines),
+        ]
+        return cls(wanted, stored, bool(tenant_lines), bool(feedback_lines), rules, schemas, changes)
 
     @property
     def is_empty(self) -> bool:
@@ -163,6 +171,15 @@ def _tenant_lines(wanted: TenantDocument, stored: Tenant | None) -> Iterator[str
     yield from (f"- property {key}" for key in sorted(old) if key not in new)
     yield from (f"~ property {key}" for key in new if key in old and old[key] != new[key])
     yield from (f"+ property {key}" for key in new if key not in old)
+
+
+def _feedback_lines(wanted: str | None, stored: str | None) -> Iterator[str]:
+    if stored == wanted:
+        return
+    if stored and wanted:
+        yield f"~ {FEEDBACK}: {stored} becomes {wanted}"
+    else:
+        yield f"+ {FEEDBACK}={wanted}" if wanted else f"- {FEEDBACK}={stored}"
 
 
 def same_json(one: JsonValue, other: JsonValue) -> bool:

@@ -9,8 +9,13 @@ from boto3.session import Session
 from cfnlint.api import lint
 from django.utils import timezone
 
-from eventing import aws, event_files, event_log
+from blockforger.backend.errors import SchemaUnknown
+from blockforger.backend.models import Origin
+from blockforger.backend.outcomes import Outcome
+from blockforger.backend.signals import EventSettled
+from eventing import aws, event_files, event_log, feedback
 from eventing import stack as stacks
+from tenants.models import Tenant
 
 INPUT: dict[str, Any] = {
     "Source": "blockforger-input",
@@ -33,6 +38,18 @@ OUTPUT: dict[str, Any] = {
         "payload": {"id": "123", "name": "Fluffy", "status": "available"},
     },
 }
+
+
+def feedback_on(outcome: Outcome, *, schema: str = "petstore", method: str = "POST") -> dict[str, Any]:
+    settled = EventSettled(Tenant(name="mytenant"), "an-id", method, schema, outcome, timezone.now())
+    return {
+        "Source": "blockforger-output",
+        "DetailType": feedback.detail_type_of(schema),
+        "Detail": feedback.detail_of(settled),
+    }
+
+
+REFUSED = Outcome.refused(SchemaUnknown("api_key"), Origin.EVENT)
 
 
 def with_detail(entry: dict[str, Any], *without: str, **members: object) -> dict[str, Any]:
@@ -85,6 +102,10 @@ def test_cfn_lint_has_nothing_to_say_about_it_in_any_partition() -> None:
         pytest.param(
             with_detail(OUTPUT, payload={"id": "1", "api_key": "mine"}), "log", id="an item may have an api_key"
         ),
+        pytest.param(feedback_on(Outcome(status=201, item_key="123")), "log", id="feedback does not come back in"),
+        pytest.param(feedback_on(REFUSED, schema="api_key"), "log", id="nor does that on a refused event"),
+        pytest.param(feedback_on(REFUSED, schema="x.POST"), "log", id="nor does that on a schema named like that"),
+        pytest.param(feedback_on(REFUSED, schema="", method=""), "log", id="nor does that on an event without a name"),
         pytest.param(with_detail(OUTPUT, "operation"), "nowhere", id="another application's event"),
     ],
 )
