@@ -21,9 +21,9 @@ from eventing import publishing
 from eventing.consuming import Disposition
 from eventing.models import OutboxEvent, OutboxStatus
 from tenants import balances
-from tenants.models import TokenAccount
+from tenants.models import EntryKind, LedgerEntry, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import Ask, an_event, envelope, handle, over_rest
+from tests.eventing.doors import DOORS, Ask, an_event, envelope, handle, over_rest
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -81,6 +81,22 @@ def test_64_writers_get_exactly_what_the_balance_pays_for(key: str) -> None:
     assert Counter(answers) == {201: 37, 402: 27}
     account = TokenAccount.objects.get()
     assert (account.balance, account.sequence, Item.objects.count()) == (5, 37, 37)
+    assert list(OutboxEvent.objects.order_by("sequence").values_list("sequence", flat=True)) == list(range(1, 38))
+
+
+def test_32_writers_at_each_door_get_together_exactly_what_the_balance_pays_for(key: str) -> None:
+    TokenAccount.objects.update(balance=0)
+    tenant = TokenAccount.objects.get().tenant
+    balances.top_up(tenant, amount=375, reference="for 37 operations")
+    asks = [Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key) for number in range(64)]
+    calls = [partial(DOORS[door], ask) for door, ask in zip(["rest", "event"] * 32, asks, strict=True)]
+    answers = [answer.status for answer in at_once(calls)]
+    assert Counter(answers) == {201: 37, 402: 27}
+    account = TokenAccount.objects.get()
+    assert (account.balance, account.sequence, Item.objects.count()) == (5, 37, 37)
+    assert LedgerEntry.objects.filter(kind=EntryKind.DEBIT).count() == 37
+    assert OperationRecord.objects.filter(status=201, tokens=10).count() == answers[1::2].count(201)
+    assert OperationRecord.objects.filter(status=402, tokens=0).count() == answers[1::2].count(402)
     assert list(OutboxEvent.objects.order_by("sequence").values_list("sequence", flat=True)) == list(range(1, 38))
 
 
