@@ -13,6 +13,7 @@ from blockforger.backend import json_values
 from blockforger.backend.errors import Malformed
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation
+from tenants.redaction import redacted
 
 if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject, JsonValue
@@ -46,7 +47,8 @@ def read(body: str) -> Envelope:
     if not isinstance(event, dict):
         raise Unreadable("The body is not a JSON object.")
     event_id = event.get("id")
-    if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id):
+    # EventBridge makes ids; one with a key in it is not of its making, and would be kept and logged.
+    if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id) or redacted(event_id) != event_id:
         raise Unreadable("The body has no event id.")
     detail_type = event.get("detail-type")
     detail, defect = _detail_of(body, event.get("detail"))
@@ -64,9 +66,10 @@ def operation_of(envelope: Envelope) -> Operation:
         defect = Malformed("Send the payload, a JSON object, in detail.payload.", pointer="/detail/payload")
     return Operation(
         origin=Origin.EVENT,
-        method=method,
+        # What the record keeps beside the payload is free of keys, should one stand in a wrong place.
+        method=redacted(method),
         tenant=_text(detail.get("tenant")),
-        schema=_text(schema),
+        schema=redacted(_text(schema)),
         api_key=_text(detail.get("api_key")),
         payload=detail.get("payload"),
         defect=envelope.defect or defect,

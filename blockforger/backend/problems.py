@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 from blockforger.backend import errors
 from blockforger.backend.models import Origin
 from tenants import errors as tenant_errors
+from tenants.redaction import redacted
 
 if TYPE_CHECKING:
     from tenants.errors import Refusal
@@ -55,15 +56,28 @@ def status_of(refusal: type[Refusal], origin: Origin) -> int:
 def problem_of(refusal: Refusal, origin: Origin) -> Problem:
     """The problem document of a refusal."""
     document = problem(status_of(type(refusal), origin), refusal.code, refusal.message)
-    return cast("Problem", {**document, **refusal.data})
+    return cast("Problem", {**document, **cast("dict[str, object]", _without_keys(refusal.data))})
+
+
+def _without_keys(value: object) -> object:
+    """The value, in which a refusal may quote an API key that was sent in a wrong place, without keys."""
+    match value:
+        case str():
+            return redacted(value)
+        case dict():
+            return {name: _without_keys(member) for name, member in value.items()}
+        case list():
+            return [_without_keys(element) for element in value]
+        case _:
+            return value
 
 
 def problem(status: int, code: str, detail: str) -> Problem:
-    """A problem document with no members beyond the usual."""
+    """A problem document with no members beyond the usual. Should the detail quote an API key, it loses it."""
     return {
         "type": f"urn:blockforger:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": detail,
+        "detail": redacted(detail),
         "code": code,
     }
