@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.auth import admin as auth_admin
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Q
@@ -137,6 +139,20 @@ def pretty_json(text: str) -> SafeString:
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     # Half a surrogate pair, which a refused payload may hold, cannot be sent to a browser.
     return format_html("<pre>{}</pre>", text.encode(errors="backslashreplace").decode())
+
+
+# Whoever may change users can become any of them, in any tenant.
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class UserAdmin(SuperusersOnly, auth_admin.UserAdmin):
+    pass
+
+
+@admin.register(Group)
+class GroupAdmin(SuperusersOnly, auth_admin.GroupAdmin):
+    pass
 
 
 class MembershipInline(SuperusersOnly, admin.TabularInline):

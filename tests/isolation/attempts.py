@@ -1,0 +1,267 @@
+"""The table: every door of the product, and the ways in which a stranger may try it.
+
+Whoever adds a view, an admin page, a command or an operation of events adds its rows here, or a test fails. An
+attempt does its worst and returns all that the stranger saw of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.contenttypes.models import ContentType
+
+from blockforger.backend.models import Item, Schema
+from eventing import aws
+from eventing.models import OutboxEvent, OutputRule, Replay
+from tenants.models import ApiKey
+from tests.eventing.doors import Ask, envelope
+from tests.eventing.tenant_folders import a_folder
+from tests.isolation.world import BUS, GUESSED, MARK, World, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+# To search for. What comes back of a search may repeat it, but not the word.
+PART_OF_MARK = MARK[:4]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A row: the door as `doors.py` names it, by what it is tried, and the try."""
+
+    door: str
+    by: str
+    make: Callable[[World], str]
+
+    def __str__(self) -> str:
+        return f"{self.door} by {self.by}"
+
+
+def _rest(door: str, by: str, method: str, path: str, payload: Any = None, **headers: str) -> Attempt:
+    return Attempt(door, by, lambda world: text_of(world.rest(method, path, payload, **headers)))
+
+
+PET = {"id": GUESSED, "name": "mine"}
+OF_VICTIM, OWN = "/api/victim/petstore", "/api/stranger/petstore"
+ITEM, ITEMS = f"{OF_VICTIM}/{GUESSED}", OF_VICTIM
+BODIES: dict[str, Any] = {"POST": PET, "PUT": PET, "PATCH": {"name": "mine"}, "DELETE": None, "GET": None}
+# Every one of them is at the victim's URLs, with the stranger's key; the answer must be that of a tenant that is not.
+AT_THE_VICTIMS_URLS = [
+    (f"{method} {name}", by, method, path, BODIES[method], headers)
+    for name, path, other_path, methods in [
+        ("item", ITEM, "/api/victim/hidden/nothing", ("GET", "PUT", "PATCH", "DELETE")),
+        ("items", ITEMS, "/api/victim/hidden", ("GET", "POST")),
+    ]
+    for method in methods
+    for by, path, headers in [
+        ("another tenant's API key", path, {}),
+        ("a schema's name", other_path, {}),
+        ("a name that no schema has", path.replace("petstore", "nothing"), {}),
+        ("a trailing slash", f"{path}/", {}),
+        ("an encoded name", path.replace("victim", "%76ictim"), {}),
+        ("If-Match", path, {"If-Match": "*"}),
+        ("an ETag", path, {"If-None-Match": '"1"'}),
+        ("an idempotency key", path, {"Idempotency-Key": "mine"}),
+        ("a tenant's header", path, {"X-Tenant": "victim", "X-Forwarded-Host": "victim"}),
+        ("a query", f"{path}?tenant=stranger&limit=1000&cursor=0&filter[name]=x&sort=-name&fields=name&q=x", {}),
+    ]
+]
+REST = [
+    *(_rest(door, by, method, path, body, **headers) for door, by, method, path, body, headers in AT_THE_VICTIMS_URLS),
+    _rest("GET item", "HEAD", "HEAD", ITEM),
+    _rest("GET items", "HEAD", "HEAD", ITEMS),
+    # with its own URLs, and what it has seen of the victim
+    Attempt("GET items", "a cursor", lambda world: text_of(world.rest("GET", f"{OWN}?cursor={world.cursor}"))),
+    Attempt("GET items", "a cursor before all", lambda world: text_of(world.rest("GET", f"{OWN}?cursor=0&limit=1000"))),
+    _rest("GET items", "?tenant=", "GET", f"{OWN}?tenant=victim&limit=1000"),
+    Attempt(
+        "GET items",
+        "a schema's id in a filter",
+        lambda world: text_of(world.rest("GET", f"{OWN}?schema={world.of_victim(Schema).pk}&filter[schema]=1")),
+    ),
+    _rest("GET items", "a sort", "GET", f"{OWN}?sort=schema__tenant__name,-id&fields=schema,tenant"),
+    _rest("GET items", "search terms", "GET", f"{OWN}?q=victim&search=victim"),
+    _rest("GET item", "a key of the other's item", "GET", f"{OWN}/{GUESSED}"),
+    Attempt("GET item", "an id", lambda world: text_of(world.rest("GET", f"{OWN}/{world.of_victim(Item).pk}"))),
+    _rest("GET item", "a path", "GET", f"{OWN}/..%2f..%2fvictim%2fpetstore%2f{GUESSED}"),
+    _rest("PUT item", "an idempotency key and a key", "PUT", f"{OWN}/{GUESSED}", PET, **{"Idempotency-Key": "one"}),
+    _rest("PATCH item", "If-Match and a key", "PATCH", f"{OWN}/{GUESSED}", {"name": "mine"}, **{"If-Match": '"2"'}),
+    _rest("DELETE item", "a key of the other's item", "DELETE", f"{OWN}/{GUESSED}"),
+    _rest("POST items", "a key of the other's item", "POST", OWN, {"id": "guess-9", "name": "mine"}),
+    _rest("POST items", "members that look like columns", "POST", OWN, {**PET, "schema": 1, "tenant": "victim"}),
+    _rest("page livez", "its URL", "GET", "/livez?tenant=victim"),
+    _rest("page readyz", "its URL", "GET", "/readyz?tenant=victim"),
+]
+
+
+def _event(method: str, by: str, payload: Any = None, **changes: Any) -> Attempt:
+    ask = Ask(method, payload or BODIES[method] or {"id": GUESSED}, tenant=changes.pop("tenant", "victim"))
+    return Attempt(f"event {method}", by, lambda world: world.event(ask, **changes))
+
+
+EVENTS = [
+    *(
+        row
+        for method in ("POST", "PUT", "PATCH", "DELETE")
+        for row in [
+            _event(method, "another tenant's API key", {"id": GUESSED, "name": "mine"}),
+            _event(method, "a schema's name", {"id": GUESSED, "name": "mine"}, rootSchema="hidden"),
+            _event(method, "a schema's name, as its own", {"id": "9"}, tenant="stranger", rootSchema="hidden"),
+            _event(method, "two tenants", {"id": "9"}, tenant="stranger", tenant_id="victim", rootSchema="petstore"),
+            Attempt(
+                f"event {method}",
+                "another event's id",
+                lambda world, method=method: world.event(  # type: ignore[misc]
+                    Ask(method, {"id": GUESSED, "name": "mine"}, "stranger"), event_id=world.event_id
+                ),
+            ),
+        ]
+    ),
+]
+
+
+# By model: the row of which the pages are tried. The pages are Django's six.
+ADMIN_MODELS = (
+    *("tenants.tenant", "tenants.apikey", "tenants.tokenaccount", "tenants.ledgerentry"),
+    *("backend.schema", "backend.item", "backend.operationrecord"),
+    *("eventing.outputrule", "eventing.eventbus", "eventing.outboxevent", "eventing.replay", "eventing.lane"),
+    *("auth.user", "auth.group"),
+)
+# What else the admin has, and where a stranger tries it.
+ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
+    "admin/": lambda _: ["/admin/"],
+    "admin/login/": lambda _: ["/admin/login/?next=/admin/tenants/tenant/"],
+    "admin/logout/": lambda _: ["/admin/logout/"],
+    "admin/password_change/": lambda _: ["/admin/password_change/"],
+    "admin/password_change/done/": lambda _: ["/admin/password_change/done/"],
+    "admin/autocomplete/": lambda _: [
+        f"/admin/autocomplete/?app_label={label}&model_name={model}&field_name={field}&term={term}"
+        for label, model, field in [
+            ("tenants", "apikey", "tenant"),
+            ("tenants", "membership", "user"),
+            ("tenants", "tokenaccount", "tenant"),
+            ("backend", "schema", "tenant"),
+        ]
+        for term in ("", PART_OF_MARK, "victim")
+    ],
+    "admin/jsi18n/": lambda _: ["/admin/jsi18n/"],
+    "admin/r/<path:content_type_id>/<path:object_id>/": lambda world: [
+        f"/admin/r/{ContentType.objects.get_for_model(model).pk}/{world.of_victim(model).pk}/"
+        for model in map(apps.get_model, ADMIN_MODELS)
+        if world.of_victim(model)
+    ],
+    "admin/^(?P<app_label>auth|tenants|backend|eventing)/$": lambda _: [
+        f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
+    ],
+    "admin/(?P<url>.*)$": lambda _: ["/admin/nothing", "/admin/tenants/tenant/victim/change/more/"],
+    "admin/auth/user/<id>/password/": lambda world: [
+        f"/admin/auth/user/{world.of_victim(get_user_model()).pk}/password/"
+    ],
+}
+LIST_QUERIES = (
+    "",
+    "?tenant=victim",
+    f"?q={PART_OF_MARK}",
+    "?q=victim",
+    "?tenant__name=victim",
+    "?tenant__exact=1",
+    "?schema__exact=1",
+    "?o=1&all=",
+    "?_popup=1&_to_field=id",
+    "?_facets=True&p=1",
+)
+ACTIONS = ("delete_selected", "rotate", "resume")
+
+
+def _command(name: str, by: str, *arguments: str | Callable[[World], object], **options: Any) -> Attempt:
+    def make(world: World) -> str:
+        words = [str(word(world)) if callable(word) else word for word in arguments]
+        return world.command(name, *words, **options)
+
+    return Attempt(f"command {name}", by, make)
+
+
+def _replay(by: str, *arguments: str | Callable[[World], object]) -> Attempt:
+    return _command("replay_events", by, "--why", "mine", "--yes", "--tenant", "stranger", *arguments)
+
+
+def _import(world: World, folder: Path) -> str:
+    """A tenant's files that name what is the victim's."""
+    rule = {"eventbridge_arn": f"{BUS}sparrow", "schema_names": ["hidden"]}
+    properties = f"tenant=victim\neventbridge-output={json.dumps([rule])}\neventbridge-feedback={BUS}sparrow\n"
+    return world.command(
+        "import_tenant_properties", str(a_folder(folder, "stranger", properties=properties, hidden={}))
+    )
+
+
+def _with_attacks(world: World, *arguments: str) -> str:
+    """The command, while what a stranger put there waits in both queues."""
+    body = json.dumps(envelope(Ask("PUT", PET, "victim", "petstore", world.strangers_key)))
+    for url in (aws.input_queue_url(), aws.input_dead_letter_queue_url()):
+        aws.sqs_client().send_message(QueueUrl=url, MessageBody=body)
+    return world.command(*arguments)
+
+
+def _put_events(world: World, folder: Path) -> str:
+    detail = envelope(Ask("PUT", PET, "victim", "petstore", world.strangers_key))["detail"]
+    file = folder / "events.json"
+    file.write_text(json.dumps([{"Source": "blockforger-input", "DetailType": "petstore.PUT", "Detail": detail}]))
+    return world.command("put_events", "--entries", f"file://{file}") + world.command("consume_events", "--once")
+
+
+def _tail(world: World) -> str:
+    detail = {"tenant": "victim", "rootSchema": "petstore", "operation": "PUT", "payload": {"id": MARK}}
+    entry = {"Source": "blockforger-output", "DetailType": "petstore.PUT", "Detail": json.dumps(detail)}
+    aws.events_client("us-east-1").put_events(Entries=[entry])  # type: ignore[list-item]
+    return world.command("tail_events", "--tenant", "stranger")
+
+
+COMMANDS = [
+    _command("export_tenant_properties", "the other tenant's name", "stranger"),
+    _command("explain_rules", "a schema's name", "stranger", "hidden", "POST"),
+    _command("explain_rules", "the other's rules", "stranger", "petstore", "POST"),
+    _command("create_api_key", "a key's name", "stranger", "--name", "mine"),
+    _command("rotate_api_key", "its own key", lambda world: world.strangers_key[3:15]),
+    _command("rotate_api_key", "what begins like a key", lambda world: world.victims_key[3:10]),
+    _command("rotate_api_key", "the id of a key", lambda world: world.of_victim(ApiKey).pk),
+    Attempt(
+        "command add_tokens",
+        "a reference",
+        lambda world: world.command("add_tokens", "stranger", "10", "--reference", "opening"),
+    ),
+    _replay("everything", "--all"),
+    _replay("id", "--id", lambda world: world.of_victim(OutboxEvent).pk),
+    _replay("item", "--item", f"petstore/{GUESSED}"),
+    _replay("rule", "--rule", lambda world: world.of_victim(OutputRule).pk),
+    _replay("bus", "--bus", f"{BUS}other"),
+    _replay("status", "--status", "delivered"),
+    _replay("time", "--since", "2020-01-01T00:00:00Z"),
+    _command(
+        "replay_events",
+        "the number of another's replay and a tenant",
+        *("--resume", lambda world: world.of_victim(Replay).pk, "--tenant", "stranger", "--yes"),
+    ),
+    _command("audit_ledger", "a run"),
+    _command("prune", "a run"),
+    _command("sizes", "a run"),
+    _command("publish_events", "a run", "--once"),
+]
+# These need an AWS, or a folder.
+COMMANDS_WITH_AWS: list[tuple[str, str, Callable[[World, Path], str]]] = [
+    ("command import_tenant_properties", "a schema's name and a property", _import),
+    (
+        "command consume_events",
+        "events in the queue",
+        lambda world, _: _with_attacks(world, "consume_events", "--once"),
+    ),
+    ("command redrive_input", "events in the queue", lambda world, _: _with_attacks(world, "redrive_input")),
+    ("command put_events", "another tenant's name", _put_events),
+    ("command tail_events", "the other tenant's name", lambda world, _: _tail(world)),
+    ("command deploy_stack", "a run", lambda world, _: world.command("deploy_stack", "--environment", "local")),
+]
