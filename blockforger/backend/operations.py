@@ -176,7 +176,7 @@ def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     outcomes = {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in fresh}
     for operation, admission in fresh:
         if operation.origin == Origin.EVENT and admission.tenant is not None:
-            new += _feedback(entries[operation.id].record, admission.tenant, outcomes[operation.id])
+            new += _feedback(entries[operation.id].record, admission.tenant)
     rows.insert(new)
     return repeated | outcomes
 
@@ -280,13 +280,13 @@ def _announce(deed: Deed, sequence: int, at: datetime) -> list[Model]:
     return _rows(item_written.send(sender=ItemWritten, written=written))
 
 
-def _feedback(record: OperationRecord, tenant: Tenant, outcome: Outcome) -> list[Model]:
+def _feedback(record: OperationRecord, tenant: Tenant) -> list[Model]:
     settled = EventSettled(
         tenant=tenant,
         event_id=record.idempotency_key,
         method=record.method,
         schema_name=record.schema_name,
-        outcome=outcome,
+        outcome=records.outcome_of(record),
         at=timezone.now(),
     )
     return _rows(event_settled.send(sender=EventSettled, settled=settled))
