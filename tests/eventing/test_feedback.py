@@ -91,7 +91,12 @@ class TestWhatTheSenderIsTold:
     def test_a_refused_event_with_its_problem(self, key: str) -> None:
         assert send(key, "PUT") is Disposition.REFUSED
         (detail,) = details()
-        assert (detail["status"], detail["operation"], detail["event_id"]) == (404, "PUT", EVENT_ID)
+        assert (detail["status"], detail["operation"], detail["event_id"], detail["key"]) == (
+            404,
+            "PUT",
+            EVENT_ID,
+            "123",
+        )
         assert detail["problem"] == OperationRecord.objects.get().problem
 
     def test_an_event_that_comes_again_once(self, key: str) -> None:
