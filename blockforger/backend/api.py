@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -16,8 +16,9 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
-from blockforger.backend import json_values, lists
+from blockforger.backend import json_values
 from blockforger.backend.errors import Malformed, PayloadTooLarge
+from blockforger.backend.list_queries import Query
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
+MAX_PARAMETERS = 50
 
 
 class PayloadParser(BaseParser):
@@ -73,10 +75,13 @@ class ItemViewSet(ViewSet):
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
         try:
-            page = lists.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
+            page = Query.read(_parameters(request))
         except Refusal as refusal:
             defect = refusal
-        return self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
+        response = self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
+        if response.status_code == 200 and response.data["next"]:
+            response.headers["Link"] = f'<{_url_of_page(request, response.data["next"])}>; rel="next"'
+        return response
 
     def create(self, request: Request, tenant: str, schema: str) -> Response:
         return self._answer(request, Method.POST, tenant, schema)
@@ -101,7 +106,7 @@ class ItemViewSet(ViewSet):
         schema: str,
         *,
         key: str | None = None,
-        page: lists.Page | None = None,
+        page: Query | None = None,
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
@@ -154,6 +159,22 @@ def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django
     """Django's handler500: for faults of ours, which Django has logged."""
     document = problem(500, "fault", "The server failed; the operators can find it in their log.")
     return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """The query string's names and values. Raises Malformed."""
+    try:
+        text = request.META.get("QUERY_STRING", "").encode("latin-1").decode()
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeError as error:
+        raise Malformed("The query string is not percent-encoded UTF-8.") from error
+    except ValueError as error:
+        raise Malformed(f"The query string has more than {MAX_PARAMETERS} parameters.") from error
+
+
+def _url_of_page(request: Request, cursor: str) -> str:
+    parameters = [(name, value) for name, value in _parameters(request) if name != "cursor"]
+    return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
 
 
 def _api_key(request: Request) -> str:
