@@ -161,8 +161,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    # `Accept` chooses the format; a parameter of the query string does not.
-    "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "blockforger.backend.negotiation.JsonNegotiation",
     "EXCEPTION_HANDLER": "blockforger.backend.api.problem_of_exception",
 }
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import JsonResponse
 from django.urls import reverse
 from rest_framework.exceptions import APIException
-from rest_framework.parsers import BaseParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
-from blockforger.backend import json_values
-from blockforger.backend.errors import Malformed, PayloadTooLarge
+from blockforger.backend.errors import LengthMissing, Malformed
 from blockforger.backend.list_queries import Query
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
+from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -39,38 +37,14 @@ PROBLEM_JSON = "application/problem+json"
 MAX_PARAMETERS = 50
 
 
-class PayloadParser(BaseParser):
-    """Reads a body as JSON that every part of the way can carry, and no more of it than an event can hold."""
-
-    media_type = "application/json"
-
-    def parse(  # type: ignore[override] # the stubs know no body but an object
-        self,
-        stream: IO[Any],
-        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
-        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> JsonValue:
-        limit = settings.BLOCKFORGER_MAX_EVENT_BYTES
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise PayloadTooLarge(limit=limit)
-        try:
-            return json_values.parse(body)
-        except json_values.NotPortable as error:
-            raise Malformed(error.message, pointer=error.pointer) from error
-
-
-class MergePatchParser(PayloadParser):
-    """JSON Merge Patch (RFC 7396)."""
-
-    media_type = "application/merge-patch+json"
-
-
 class ItemViewSet(ViewSet):
     """CRUD of a schema's items."""
 
     parser_classes = [PayloadParser, MergePatchParser]
-    metadata_class = None
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
+        """The header `Allow` is the answer; every response has it."""
+        return Response(status=204)
 
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
@@ -112,7 +86,7 @@ class ItemViewSet(ViewSet):
         payload: JsonValue = {}
         if method in {Method.POST, Method.PUT, Method.PATCH}:
             try:
-                payload = request.data if request.stream is not None else None
+                payload = _payload(request)
             except Refusal as refusal:
                 defect = refusal
         outcome = execute(
@@ -146,7 +120,15 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
         code = str(error.default_code).replace("_", "-")
         response.data = problem(response.status_code, code, str(error.detail))
         response.content_type = PROBLEM_JSON
+        for name, value in getattr(error, "headers", {}).items():
+            response[name] = value
     return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """Django's handler400: for requests that it does not even route, such as one for an unknown host."""
+    document = problem(400, "malformed", "The request cannot be answered: its host or its form is not one of ours.")
+    return JsonResponse(document, status=400, content_type=PROBLEM_JSON)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 - Django's signature
@@ -175,6 +157,14 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
 def _url_of_page(request: Request, cursor: str) -> str:
     parameters = [(name, value) for name, value in _parameters(request) if name != "cursor"]
     return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
+
+
+def _payload(request: Request) -> JsonValue:
+    if request.stream is not None:
+        return cast("JsonValue", request.data)
+    if "HTTP_TRANSFER_ENCODING" in request.META:
+        raise LengthMissing
+    return None
 
 
 def _api_key(request: Request) -> str:

@@ -210,6 +210,11 @@ def test_a_query_string_that_no_database_could_take_is_a_400(client: APIClient, 
     assert "query string" in answer.json()["detail"]
 
 
+def test_too_many_parameters_are_a_400(client: APIClient) -> None:
+    answer = client.get(f"{THINGS}?" + "&".join(f"p{number}=" for number in range(2000)))
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+
+
 def test_a_stranger_learns_neither_paths_nor_defects(client: APIClient) -> None:
     assert APIClient().get(f"{THINGS}?filter[colour]=red").json()["code"] == "api-key-missing"
 
