@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 MAX_PARAMETERS = 50
+QUERY_CANCELED = "57014"
 
 
 class ItemViewSet(ViewSet):
@@ -107,6 +108,14 @@ class ItemViewSet(ViewSet):
 
 def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
+    if getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED:
+        logger.warning("The database ended a statement that took too long.", exc_info=error)
+        document = problem(
+            503,
+            "took-too-long",
+            "The request took too long, and nothing was done. If it was for a list, use paths that have indexes.",
+        )
+        return Response(document, status=503, content_type=PROBLEM_JSON)
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)
         document = problem(

@@ -9,10 +9,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from django.db import connection
+from django.db.models import BooleanField, Func, Q
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from blockforger.backend import lists
+from blockforger.backend import list_filters, lists
 from blockforger.backend.models import Item, Schema
 from tenants.models import TokenAccount
 from tests.cast import a_key, a_schema, a_tenant
@@ -361,3 +362,22 @@ def test_names_are_never_sql(client: APIClient, schema: Schema) -> None:
         url = f"/api/mytenant/weird?filter[{quote(path)}]="
         assert ids(client.get(f"{url}{number}")) == "x", name
         assert ids(client.get(f"{url}{number + 1}")) == "", name
+
+
+class _Slow(Func):
+    template = "(SELECT pg_sleep(30)) IS NULL"
+    output_field = BooleanField()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_list_that_takes_too_long_is_told_so_and_costs_nothing(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("Only PostgreSQL ends a statement.")
+    monkeypatch.setattr(list_filters, "condition", lambda paths, wanted: Q(_Slow()))
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '2s'")
+    answer = client.get(f"{THINGS}?filter[name]=x")
+    assert (answer.status_code, answer.json()["code"]) == (503, "took-too-long")
+    assert TokenAccount.objects.get().balance == 1000
