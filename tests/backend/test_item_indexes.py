@@ -124,6 +124,12 @@ class TestSyncing:
         assert changes.dropped == [before]
         assert "string" in stored()[changes.made[0]]
 
+    def test_strings_are_compared_by_code_point_whatever_the_database_does(self) -> None:
+        postgresql_only()
+        a_listing_schema("name", "owner.name")
+        definitions = item_indexes.wanted().values()
+        assert [definition.expression.endswith('COLLATE "C" ') for definition in definitions] == [True, True]
+
     def test_what_an_interrupted_run_left_is_made_anew(self) -> None:
         postgresql_only()
         a_listing_schema("price")
