@@ -101,7 +101,9 @@ else:
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5,
         # A process that froze in a transaction holds a tenant's account: PostgreSQL ends it.
-        options=f"-c statement_timeout={_TIMEOUT}s -c idle_in_transaction_session_timeout={_TIMEOUT}s",
+        # What a cursor is opened for is read to its end: the planner is not to bet on a tenth of it.
+        options=f"-c statement_timeout={_TIMEOUT}s -c idle_in_transaction_session_timeout={_TIMEOUT}s"
+        " -c cursor_tuple_fraction=1",
         keepalives_idle=30,
         tcp_user_timeout=30_000,
     )
@@ -159,6 +161,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": [],
     "UNAUTHENTICATED_USER": None,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "blockforger.backend.negotiation.JsonNegotiation",
     "EXCEPTION_HANDLER": "blockforger.backend.api.problem_of_exception",
 }
 
@@ -193,6 +196,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 300.0,
         "options": {"expires": 120},
     },
+    "make-and-drop-indexes-of-items": {
+        "task": "backend.tasks.sync_item_indexes",
+        "schedule": 60.0,
+        "options": {"expires": 50},
+    },
 }
 
 BLOCKFORGER_ENVIRONMENT = env.str("BLOCKFORGER_ENVIRONMENT", default="local")
@@ -205,6 +213,8 @@ BLOCKFORGER_ALLOWED_BUS_ARNS = env.list("BLOCKFORGER_ALLOWED_BUS_ARNS", default=
 # Largest entry, and largest PutEvents call, in bytes. AWS takes 1 MiB; the delivered event is a little larger
 # than the entry, and China's regions still say 256 KiB.
 BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_048_576 - 16_384)
+# How many indexes schemas may have made on the table of items, which is everybody's: each costs every write a little.
+BLOCKFORGER_MAX_ITEM_INDEXES = env.int("BLOCKFORGER_MAX_ITEM_INDEXES", default=100)
 # The queue that `consume_events` reads: its URL, or its name where no URL is given.
 BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
 BLOCKFORGER_INPUT_QUEUE_NAME = env.str(

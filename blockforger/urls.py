@@ -14,5 +14,6 @@ urlpatterns = [
     path("readyz", health.readyz),
 ]
 
+handler400 = "blockforger.backend.api.bad_request"
 handler404 = "blockforger.backend.api.page_not_found"
 handler500 = "blockforger.backend.api.server_error"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from blockforger.backend import json_schemas, json_values
+from blockforger.backend import json_schemas, json_values, schema_indexes
 from blockforger.backend.json_values import NotPortable
 from eventing import json_texts, properties, rule_checks, rule_documents, schema_documents
 from eventing.file_problems import Lines, Problem
@@ -245,7 +245,11 @@ def _schema(
     problems += [(f"/{META}/{OUTPUT}{pointer}", message) for pointer, message in found]
     key_field = own_meta.get(KEY_FIELD, DEFAULT_KEY_FIELD)
     if isinstance(key_field, str) and key_field:
-        problems += [(fault.pointer, fault.message) for fault in json_schemas.problems(document, key_field)]
+        faults = json_schemas.problems(document, key_field)
+        problems += [(fault.pointer, fault.message) for fault in faults]
+        if not faults:
+            found_in_meta = schema_indexes.problems(document, own_meta, key_field)
+            problems += [(f"/{META}{fault.pointer}", fault.message) for fault in found_in_meta]
     else:
         problems.append((f"/{META}/{KEY_FIELD}", "Write the name of the member that holds an item's key."))
     return SchemaDocument(name, schema_documents.without_meta(text), own_meta, rules), problems

@@ -17,7 +17,7 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils.html import format_html
 
-from blockforger.backend import json_schemas, json_values, schema_keys
+from blockforger.backend import json_schemas, json_values, schema_indexes, schema_keys
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import Item, OperationRecord, Schema
 from tenants.admin import BigTable, Editable, TenantAdmin, TenantFilter, pretty_json
@@ -52,7 +52,10 @@ class SchemaForm(forms.ModelForm):
     )
 
     class Meta:
-        help_texts = {"meta": """An object, such as {"key": "id"}, which names the member that holds an item's key."""}
+        help_texts = {
+            "meta": """An object, such as {"key": "id"}, which names the member that holds an item's key;
+            "indexes": ["price", "owner.name"] makes lists fast that filter or sort by those paths."""
+        }
 
     def clean_document(self) -> str:
         text: str = self.cleaned_data["document"]
@@ -85,8 +88,13 @@ class SchemaForm(forms.ModelForm):
         super().clean()
         if "document" in self.cleaned_data and "meta" in self.cleaned_data:
             schema = Schema(document=self.cleaned_data["document"], meta=self.cleaned_data["meta"])
-            for problem in json_schemas.problems(schema.parsed_document(), schema.key_field):
+            document = schema.parsed_document()
+            problems = json_schemas.problems(document, schema.key_field)
+            for problem in problems:
                 self.add_error("document", _sentence(problem.pointer, problem.message))
+            if not problems:
+                for problem in schema_indexes.problems(document, schema.meta, schema.key_field):
+                    self.add_error("meta", _sentence(problem.pointer, problem.message))
 
 
 @admin.register(Schema)

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import parse_qsl, quote, urlencode
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError
 from django.http import JsonResponse
 from django.urls import reverse
 from rest_framework.exceptions import APIException
-from rest_framework.parsers import BaseParser
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
-from blockforger.backend import json_values, lists
-from blockforger.backend.errors import Malformed, PayloadTooLarge
+from blockforger.backend.errors import LengthMissing, Malformed
+from blockforger.backend.list_queries import Query
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
+from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -35,48 +34,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
-
-
-class PayloadParser(BaseParser):
-    """Reads a body as JSON that every part of the way can carry, and no more of it than an event can hold."""
-
-    media_type = "application/json"
-
-    def parse(  # type: ignore[override] # the stubs know no body but an object
-        self,
-        stream: IO[Any],
-        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
-        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
-    ) -> JsonValue:
-        limit = settings.BLOCKFORGER_MAX_EVENT_BYTES
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise PayloadTooLarge(limit=limit)
-        try:
-            return json_values.parse(body)
-        except json_values.NotPortable as error:
-            raise Malformed(error.message, pointer=error.pointer) from error
-
-
-class MergePatchParser(PayloadParser):
-    """JSON Merge Patch (RFC 7396)."""
-
-    media_type = "application/merge-patch+json"
+MAX_PARAMETERS = 50
+QUERY_CANCELED = "57014"
 
 
 class ItemViewSet(ViewSet):
     """CRUD of a schema's items."""
 
     parser_classes = [PayloadParser, MergePatchParser]
-    metadata_class = None
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
+        """The header `Allow` is the answer; every response has it."""
+        return Response(status=204)
 
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
         try:
-            page = lists.Page.read(request.query_params.get("limit"), request.query_params.get("cursor"))
+            page = Query.read(_parameters(request))
         except Refusal as refusal:
             defect = refusal
-        return self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
+        response = self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
+        if response.status_code == 200 and response.data["next"]:
+            response.headers["Link"] = f'<{_url_of_page(request, response.data["next"])}>; rel="next"'
+        return response
 
     def create(self, request: Request, tenant: str, schema: str) -> Response:
         return self._answer(request, Method.POST, tenant, schema)
@@ -101,13 +81,13 @@ class ItemViewSet(ViewSet):
         schema: str,
         *,
         key: str | None = None,
-        page: lists.Page | None = None,
+        page: Query | None = None,
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
         if method in {Method.POST, Method.PUT, Method.PATCH}:
             try:
-                payload = request.data if request.stream is not None else None
+                payload = _payload(request)
             except Refusal as refusal:
                 defect = refusal
         outcome = execute(
@@ -128,6 +108,14 @@ class ItemViewSet(ViewSet):
 
 def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
     """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
+    if getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED:
+        logger.warning("The database ended a statement that took too long.", exc_info=error)
+        document = problem(
+            503,
+            "took-too-long",
+            "The request took too long, and nothing was done. If it was for a list, use paths that have indexes.",
+        )
+        return Response(document, status=503, content_type=PROBLEM_JSON)
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)
         document = problem(
@@ -141,7 +129,15 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
         code = str(error.default_code).replace("_", "-")
         response.data = problem(response.status_code, code, str(error.detail))
         response.content_type = PROBLEM_JSON
+        for name, value in getattr(error, "headers", {}).items():
+            response[name] = value
     return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 - Django's signature
+    """Django's handler400: for requests that it does not even route, such as one for an unknown host."""
+    document = problem(400, "malformed", "The request cannot be answered: its host or its form is not one of ours.")
+    return JsonResponse(document, status=400, content_type=PROBLEM_JSON)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse:  # noqa: ARG001 - Django's signature
@@ -154,6 +150,30 @@ def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django
     """Django's handler500: for faults of ours, which Django has logged."""
     document = problem(500, "fault", "The server failed; the operators can find it in their log.")
     return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
+
+
+def _parameters(request: Request) -> list[tuple[str, str]]:
+    """The query string's names and values. Raises Malformed."""
+    try:
+        text = request.META.get("QUERY_STRING", "").encode("latin-1").decode()
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
+    except UnicodeError as error:
+        raise Malformed("The query string is not percent-encoded UTF-8.") from error
+    except ValueError as error:
+        raise Malformed(f"The query string has more than {MAX_PARAMETERS} parameters.") from error
+
+
+def _url_of_page(request: Request, cursor: str) -> str:
+    parameters = [(name, value) for name, value in _parameters(request) if name != "cursor"]
+    return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
+
+
+def _payload(request: Request) -> JsonValue:
+    if request.stream is not None:
+        return cast("JsonValue", request.data)
+    if "HTTP_TRANSFER_ENCODING" in request.META:
+        raise LengthMissing
+    return None
 
 
 def _api_key(request: Request) -> str:

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 
 
 class BackendConfig(AppConfig):
@@ -9,4 +10,9 @@ class BackendConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from blockforger.backend import checks  # noqa: F401 - they register themselves
+        from blockforger.backend import (
+            checks,  # noqa: F401 - they register themselves
+            sqlite_functions,
+        )
+
+        connection_created.connect(sqlite_functions.install)

@@ -18,6 +18,15 @@ class Malformed(Refusal):
     code = "malformed"
 
 
+class LengthMissing(Refusal):
+    """A body of unknown length (Transfer-Encoding: chunked), which WSGI cannot read."""
+
+    code = "length-missing"
+
+    def __init__(self) -> None:
+        super().__init__("Send the body with a Content-Length instead of a Transfer-Encoding.")
+
+
 class OperationUnknown(Refusal):
     """An operation other than POST, PUT, PATCH and DELETE."""
 

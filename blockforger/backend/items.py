@@ -21,7 +21,7 @@ from blockforger.backend.errors import (
     PayloadNotObject,
     PayloadTooLarge,
 )
-from blockforger.backend.lists import Page
+from blockforger.backend.list_queries import Query
 from blockforger.backend.merge_patch import merged
 from blockforger.backend.models import Item, Method
 from blockforger.backend.rows import Columns
@@ -53,11 +53,11 @@ class Request:
     key: str | None
     # The payload as sent; a POST's holds the key, generated if need be.
     payload: JsonObject
-    page: Page | None = None
+    page: Query | None = None
 
     @classmethod
     def read(
-        cls, schema: Schema, method: Method, *, key: str | None, payload: JsonValue, page: Page | None = None
+        cls, schema: Schema, method: Method, *, key: str | None, payload: JsonValue, page: Query | None = None
     ) -> Self:
         """Check form, size and key. `key` is that of the URL, if it names one. Raises a Refusal."""
         if method == Method.GET:
@@ -92,7 +92,7 @@ class Done:
 def read(request: Request) -> Done:
     """What a GET asks for: an item, or a page of them. Raises ItemUnknown."""
     if request.key is None:
-        return Done(HTTPStatus.OK, lists.read(request.schema, request.page or Page()), "", {})
+        return Done(HTTPStatus.OK, lists.read(request.schema, request.page or Query()), "", {})
     item = _stored([request.place]).get(request.place)
     if item is None:
         raise ItemUnknown(request.key)

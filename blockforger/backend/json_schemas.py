@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
 from blockforger.backend import json_values
+from blockforger.backend.item_paths import Paths
 from blockforger.backend.schema_bounds import Plan
 from blockforger.backend.schema_parts import (
     MAX_PATTERN_KIB,
@@ -258,6 +259,7 @@ class Compiled:
 
     def __init__(self, document: JsonObject, key_field: str) -> None:
         self.key_types = key_types(document, key_field)
+        self.paths = Paths(document, key_field, self.key_types)
         self._key_field = key_field
         declared: Any = document.get("properties", {}), document.get("required", [])
         self._declares_key = any(key_field in names for names in declared)

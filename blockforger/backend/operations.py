@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.items import Request
     from blockforger.backend.json_values import JsonValue
-    from blockforger.backend.lists import Page
+    from blockforger.backend.list_queries import Query
     from blockforger.backend.models import OperationRecord
     from tenants.models import LedgerEntry, Tenant
 
@@ -52,7 +52,7 @@ class Operation:
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
     idempotency_key: str = ""
     request_hash: str = ""
-    page: Page | None = None
+    page: Query | None = None
     id: uuid.UUID = field(default_factory=uuid.uuid7)
 
 

@@ -40,6 +40,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.SchemaUnknown: 404,
     errors.ItemUnknown: 404,
     errors.ItemExists: 409,
+    errors.LengthMissing: 411,
     errors.PayloadTooLarge: 413,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.

@@ -255,6 +255,14 @@ class TestSchemas:
                 "petstore.json:1:18: $.meta.key: Write the name of the member that holds an item's key.",
             ),
             (
+                '{"meta": {"indexes": "id"}}',
+                'petstore.json:1:22: $.meta.indexes: Write a list of paths, such as ["price", "owner.name"].',
+            ),
+            (
+                '{"meta": {"indexes": ["id",\n "colour"]}}',
+                "petstore.json:2:2: $.meta.indexes[1]: 'colour' is no path of the schema. Known are: id.",
+            ),
+            (
                 '{"meta": {"eventbridge-output": {}}}',
                 'petstore.json:1:33: $.meta["eventbridge-output"]: Write an array of rules: [{…}, {…}].',
             ),
