@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, Window
-from django.db.models.functions import RowNumber
-from django.db.models.lookups import IsNull
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from blockforger.backend import deadlocks, json_values
-from eventing import backoff, buses, event_format, lanes, nudges, rule_checks, rules
+from eventing import backoff, buses, event_format, lanes, nudges, queues, rule_checks, rules
 from eventing.answers import Verdict
-from eventing.models import AllowedBus, Lane, OutboxEvent, OutboxStatus
+from eventing.models import AllowedBus, OutboxEvent, OutboxStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
-
-    from django.db.models import QuerySet
 
     from blockforger.backend.signals import ItemWritten
     from eventing.answers import Answer
@@ -82,31 +78,21 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     return events
 
 
-def sendable(*, at: datetime) -> QuerySet[OutboxEvent]:
-    """Pending events whose time has come, whose bus is not paused, and before which none of their stream waits."""
-    pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
-    paused = list(buses.paused(at).values_list("arn", flat=True))
-    earlier = Q(sequence__lt=OuterRef("sequence")) | Q(sequence=OuterRef("sequence"), place__lt=OuterRef("place"))
-    waiting_before = pending.filter(
-        earlier, stream=OuterRef("stream"), next_attempt_at__isnull=False, next_attempt_at__gt=at
-    )
-    due = Q(next_attempt_at=None) | Q(next_attempt_at__lte=at)
-    return pending.filter(due, ~Exists(waiting_before)).exclude(bus_arn__in=paused).order_by()
-
-
 def lanes_with_work(*, at: datetime) -> list[int]:
-    """The lanes in which something can be sent."""
-    lanes_found = Lane.objects.filter(Exists(sendable(at=at).filter(lane=OuterRef("pk")))).order_by()
-    return list(lanes_found.values_list("pk", flat=True))
+    """The lanes that nobody holds and in which something can be sent, or has become due."""
+    due = queues.due(at).filter(lane=OuterRef("pk"))
+    is_due = dict(lanes.free().annotate(is_due=Exists(due)).values_list("pk", "is_due"))
+    ready = queues.ready_lanes((lane for lane in is_due if not is_due[lane]), at=at)
+    return [lane for lane in is_due if is_due[lane] or lane in ready]
 
 
 def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[OutboxEvent]:
-    """The next events of these lanes, each stream in order, the tenants taking turns, what is replayed coming last."""
-    replayed = IsNull(F("replay"), rhs=False)
-    turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=[replayed, F("sequence"), F("place")])
-    # Chosen by their keys alone, so that the sorting does not carry the payloads.
-    chosen = sendable(at=at).filter(lane__in=lane_ids).annotate(turn=turn).order_by("turn", "tenant_id")
-    ids = list(chosen.values_list("pk", flat=True)[:at_most])
+    """The next events of these lanes, each stream in order, the tenants taking turns, what is replayed coming last.
+
+    An event whose time has come, or is found to wait for another of its stream, is filed anew on the way.
+    """
+    queues.make_ready(lane_ids, at_most=at_most, at=at)
+    ids = queues.next_events(lane_ids, at_most=at_most, at=at)
     found = OutboxEvent.objects.in_bulk(ids)
     return [found[pk] for pk in ids]
 
