@@ -11,19 +11,33 @@ reads it before; an event that is found behind one of its stream that waits is g
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
 from django.db.models import OuterRef, Q, Subquery
 
+from eventing import value_rows
 from eventing.models import OutboxEvent, OutboxStatus, QueueKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
+
     from django.db.models import QuerySet
 
+
+def _as_indexed(select: str) -> str:
+    """The query, with what it shares with the index filled in."""
+    kind = (
+        f"(CASE WHEN this.replay_id IS NOT NULL THEN {QueueKind.REPLAYED:d}"
+        f" WHEN this.sequence IS NULL THEN {QueueKind.FEEDBACK:d} ELSE {QueueKind.NEW:d} END)"
+    )
+    return select.format(is_ready="this.status = 'pending' AND this.next_attempt_at IS NULL", kind=kind)
+
+
+_PAST_ALL = 2**63 - 1
 # How many times more events are looked at than taken: some queues have fewer than their share.
 _SPARE = 2
 
@@ -38,8 +52,7 @@ class Queue(NamedTuple):
 
 
 class _Candidate(NamedTuple):
-    # As the database gives it: SQLite knows no UUIDs.
-    id: UUID | str
+    id: str
     tenant_id: int
     kind: int
     # Its place in its queue.
@@ -52,37 +65,32 @@ class _Candidate(NamedTuple):
 # only: that is enough for each queue to have its turn, and it is no loss when it is forgotten.
 _places: dict[int, Queue] = {}
 
-# Each step is two probes of an index. SQLite has no LATERAL, so a step can find one value: the id.
+# Parameters of a statement that is carried out for each of many rows are written as for Python's %, with a dict.
+_NEXT_QUEUE = _as_indexed("""
+SELECT this.lane, this.bus_arn, this.tenant_id, {kind} AS kind, EXISTS (
+    SELECT 1 FROM eventing_eventbus WHERE arn = this.bus_arn AND paused_until > %(at)s
+) AS is_paused
+FROM eventing_outboxevent AS this
+WHERE {is_ready} AND this.lane = %(lane)s
+    AND (this.bus_arn, this.tenant_id, {kind}) > (%(bus_arn)s, %(tenant_id)s, %(kind)s)
+ORDER BY this.bus_arn, this.tenant_id, kind LIMIT 1
+""")
 _WALK = """
-WITH RECURSIVE
-place (lane, bus_arn, tenant_id, kind) AS (VALUES {places}),
-paused (arn) AS (SELECT arn FROM eventing_eventbus WHERE paused_until > %s),
-head (id, found) AS (
-    SELECT (
-        SELECT next.id FROM eventing_outboxevent AS next
-        WHERE {next_is_ready} AND next.lane = place.lane
-            AND (next.bus_arn, next.tenant_id, {next_kind}) > (place.bus_arn, place.tenant_id, place.kind)
-        ORDER BY next.bus_arn, next.tenant_id, {next_kind} LIMIT 1
-    ), 0
-    FROM place
+WITH RECURSIVE head AS (
+    SELECT found.*, 1 AS step FROM {places} CROSS JOIN LATERAL ({next_queue}) AS found
     UNION ALL
-    SELECT (
-        SELECT next.id FROM eventing_outboxevent AS next
-        WHERE {next_is_ready} AND next.lane = this.lane
-            AND (next.bus_arn, next.tenant_id, {next_kind})
-                > (this.bus_arn, CASE WHEN arn IS NULL THEN this.tenant_id ELSE {past_all} END, {this_kind})
-        ORDER BY next.bus_arn, next.tenant_id, {next_kind} LIMIT 1
-    ), found + CASE WHEN arn IS NULL THEN 1 ELSE 0 END
-    FROM head JOIN eventing_outboxevent AS this ON this.id = head.id LEFT JOIN paused ON arn = this.bus_arn
-    WHERE found + CASE WHEN arn IS NULL THEN 1 ELSE 0 END < {at_most}
+    SELECT found.*, key.step
+    FROM (
+        SELECT lane, bus_arn, CASE WHEN is_paused THEN %(past_all)s ELSE tenant_id END AS tenant_id, kind,
+            CASE WHEN is_paused THEN step ELSE step + 1 END AS step
+        FROM head
+    ) AS key CROSS JOIN LATERAL ({next_queue}) AS found
+    WHERE key.step <= %(at_most)s
 )
-SELECT this.lane, this.bus_arn, this.tenant_id, {this_kind}
-FROM head JOIN eventing_outboxevent AS this ON this.id = head.id LEFT JOIN paused ON arn = this.bus_arn
-WHERE arn IS NULL
+SELECT lane, bus_arn, tenant_id, kind FROM head WHERE NOT is_paused
 """
-
-_FIRST_OF_QUEUE = """
-SELECT this.id, this.tenant_id, {kind}, ROW_NUMBER() OVER (ORDER BY this.sequence, this.place), EXISTS (
+_FIRST_OF_QUEUE = _as_indexed("""
+SELECT CAST(this.id AS text), this.tenant_id, {kind}, ROW_NUMBER() OVER (ORDER BY this.sequence, this.place), EXISTS (
     SELECT 1 FROM eventing_outboxevent AS earlier
     WHERE earlier.status = 'pending' AND earlier.next_attempt_at IS NOT NULL AND earlier.sequence IS NOT NULL
         AND earlier.stream = this.stream AND (earlier.sequence, earlier.place) < (this.sequence, this.place)
@@ -90,16 +98,14 @@ SELECT this.id, this.tenant_id, {kind}, ROW_NUMBER() OVER (ORDER BY this.sequenc
 FROM eventing_outboxevent AS this
 WHERE {is_ready} AND this.lane = %(lane)s AND this.bus_arn = %(bus_arn)s AND this.tenant_id = %(tenant_id)s
     AND {kind} = %(kind)s
-ORDER BY this.sequence, this.place LIMIT {at_most}
-"""
-
+ORDER BY this.sequence, this.place LIMIT %(at_most)s
+""")
 _DUE_IN_LANE = """
 SELECT id FROM eventing_outboxevent
 WHERE status = 'pending' AND lane >= 0 AND lane = %(lane)s AND next_attempt_at <= %(at)s
-ORDER BY next_attempt_at, sequence, place LIMIT {at_most}
+ORDER BY next_attempt_at, sequence, place LIMIT %(at_most)s
 """
-
-_OF_EACH = "SELECT found.* FROM (VALUES {keys}) AS key ({names}) CROSS JOIN LATERAL ({select}) AS found"
+_OF_EACH = "SELECT found.* FROM {keys} CROSS JOIN LATERAL ({select}) AS found"
 
 
 def due(at: datetime) -> QuerySet[OutboxEvent]:
@@ -114,11 +120,9 @@ def ready_lanes(lane_ids: Iterable[int], *, at: datetime) -> set[int]:
 
 def make_ready(lane_ids: Collection[int], *, at_most: int, at: datetime) -> None:
     """Put events of these lanes whose time has come back into their queues, what has been due for longest first."""
-    # As text where the database keeps times as text.
-    moment = connection.ops.adapt_datetimefield_value(at)
-    keys = [{"lane": lane, "at": moment} for lane in lane_ids]
-    if ids := [row[0] for row in _of_each(keys, _DUE_IN_LANE.format(at_most=at_most))]:
-        due(at).filter(pk__in=ids).update(next_attempt_at=None)
+    keys = [(lane,) for lane in lane_ids]
+    if found := _of_each(("lane",), keys, _DUE_IN_LANE, at=_moment(at), at_most=at_most):
+        due(at).filter(pk__in=[event_id for (event_id,) in found]).update(next_attempt_at=None)
 
 
 def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[UUID]:
@@ -126,10 +130,8 @@ def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> lis
     queues = _next_queues(lane_ids, at_most=max(1, at_most // max(1, len(lane_ids))), at=at)
     if not queues:
         return []
-    select = _FIRST_OF_QUEUE.format(
-        kind=_kind_of("this"), is_ready=_is_ready("this"), at_most=-(-_SPARE * at_most // len(queues))
-    )
-    found = [_Candidate(*row) for row in _of_each([queue._asdict() for queue in queues], select)]
+    share = -(-_SPARE * at_most // len(queues))
+    found = [_Candidate(*row) for row in _of_each(Queue._fields, queues, _FIRST_OF_QUEUE, at_most=share)]
     _step_aside([one.id for one in found if one.is_behind])
     return _in_turns([one for one in found if not one.is_behind])[:at_most]
 
@@ -149,20 +151,20 @@ def _next_queues(lane_ids: Collection[int], *, at_most: int, at: datetime) -> li
 
 def _first(lane: int) -> Queue:
     """A place before every queue of the lane."""
-    return Queue(lane, "", 0, QueueKind.NEW)
+    return Queue(lane, "", 0, 0)
 
 
 def _in_turns(found: Iterable[_Candidate]) -> list[UUID]:
     """Each tenant's first, then each one's second, and so on. A tenant's queues take turns too, the oldest first."""
     turns: dict[int, int] = {}
-    ordered: list[tuple[int, int, Any]] = []
-    for one in sorted(found, key=lambda one: (one.kind == QueueKind.REPLAYED, one.rank, str(one.id))):
+    ordered: list[tuple[int, int, str]] = []
+    for one in sorted(found, key=lambda one: (one.kind == QueueKind.REPLAYED, one.rank, one.id)):
         turn = turns[one.tenant_id] = turns.get(one.tenant_id, 0) + 1
         ordered.append((turn, one.tenant_id, one.id))
-    return [UUID(str(event_id)) for _, _, event_id in sorted(ordered)]
+    return [UUID(event_id) for _, _, event_id in sorted(ordered)]
 
 
-def _step_aside(ids: Sequence[UUID | str]) -> None:
+def _step_aside(ids: Sequence[str]) -> None:
     """Let events that wait behind another of their stream wait for its time, out of the way of all others.
 
     This decides nothing: it only spares looking at them. If the other has gone meanwhile, they stay ready.
@@ -182,45 +184,50 @@ def _walk(places: Sequence[Queue], *, at_most: int, at: datetime) -> list[Queue]
     """The queues after these places, that many of each place's lane, without those of paused buses."""
     if not places:
         return []
-    walk = _WALK.format(
-        places=", ".join(["(%s, %s, %s, %s)"] * len(places)),
-        next_is_ready=_is_ready("next"),
-        next_kind=_kind_of("next"),
-        this_kind=_kind_of("this"),
-        past_all=2**63 - 1,
-        at_most=at_most,
-    )
+    if connection.vendor == "sqlite":
+        return [queue for place in places for queue in islice(_walk_lane(place, at), at_most)]
+    table, values = value_rows.table("key", Queue._fields, places)
+    constants: dict[str, Any] = {"at": at, "at_most": at_most, "past_all": _PAST_ALL}
+    walk = _WALK.format(places=table, next_queue=_of_key(_NEXT_QUEUE, Queue._fields, constants))
     with connection.cursor() as cursor:
-        moment = connection.ops.adapt_datetimefield_value(at)
-        cursor.execute(walk, [*(value for place in places for value in place), moment])
+        cursor.execute(walk, {**values, **constants})
         return [Queue(*row) for row in cursor.fetchall()]
 
 
-def _of_each(keys: Sequence[Mapping[str, Any]], select: str) -> list[tuple[Any, ...]]:
-    """What the query gives for each of these sets of parameters.
+def _walk_lane(place: Queue, at: datetime) -> Iterator[Queue]:
+    """What _WALK does, step by step, where that costs no way to a server."""
+    while rows := _of_each(Queue._fields, [place], _NEXT_QUEUE, at=_moment(at)):
+        *queue, is_paused = rows[0]
+        place = Queue(*queue)
+        if is_paused:
+            place = place._replace(tenant_id=_PAST_ALL)
+        else:
+            yield place
 
-    One statement on PostgreSQL. SQLite has no LATERAL, and no way to the server that it would save.
+
+def _of_each(
+    columns: Sequence[str], rows: Sequence[tuple[Any, ...]], select: str, **constants: Any
+) -> list[tuple[Any, ...]]:
+    """What the query gives for each of these rows of parameters.
+
+    One statement on PostgreSQL. SQLite has no LATERAL, and no way to a server that it would save.
     """
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
+            keys = ({**dict(zip(columns, row, strict=True)), **constants} for row in rows)
             return [row for key in keys for row in cursor.execute(select, key).fetchall()]
-        names = list(keys[0])
-        of_each = _OF_EACH.format(
-            keys=", ".join([f"({', '.join(['%s'] * len(names))})"] * len(keys)),
-            names=", ".join(names),
-            select=select % {name: f"key.{name}" for name in names},
-        )
-        cursor.execute(of_each, [value for key in keys for value in key.values()])
+        table, values = value_rows.table("key", columns, rows)
+        of_each = _OF_EACH.format(keys=table, select=_of_key(select, columns, constants))
+        cursor.execute(of_each, {**values, **constants})
         return list(cursor.fetchall())
 
 
-def _is_ready(row: str) -> str:
-    return f"{row}.status = 'pending' AND {row}.next_attempt_at IS NULL"
+def _of_key(select: str, columns: Iterable[str], constants: Iterable[str]) -> str:
+    """The query with the columns of `key` in the places of its parameters, but for what is the same for all."""
+    places = {column: f"key.{column}" for column in columns} | {name: f"%({name})s" for name in constants}
+    return select % places
 
 
-def _kind_of(row: str) -> str:
-    """As the index has it."""
-    return (
-        f"(CASE WHEN {row}.replay_id IS NOT NULL THEN {QueueKind.REPLAYED:d}"
-        f" WHEN {row}.sequence IS NULL THEN {QueueKind.FEEDBACK:d} ELSE {QueueKind.NEW:d} END)"
-    )
+def _moment(at: datetime) -> Any:
+    """As text on SQLite, which keeps times as text."""
+    return connection.ops.adapt_datetimefield_value(at)

@@ -336,7 +336,7 @@ def test_a_failing_bus_gets_few_of_the_calls_that_a_round_had_for_it(
     monkeypatch.setattr(publishing, "SENDING_THREADS", 1)
     a_rule(tenant)
     post(*map(str, range(150)))
-    monkeypatch.setattr(publishing, "LANES_PER_LEASE", lanes.LANES)
+    monkeypatch.setattr(publishing, "LEAST_LANES", lanes.LANES)
     event_bridge.answering = broken
     assert publishing.drain() == Tally(retried=50)
     assert [len(call) for call in event_bridge.calls] == [10] * 5
@@ -417,7 +417,7 @@ def test_of_several_publishers_one_takes_the_turn_and_one_that_died_does_not_kee
 def test_publishers_at_the_same_moment_describe_a_bus_once_and_probe_it_once(
     tenant: Tenant, post: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "LANES_PER_LEASE", 1)
+    monkeypatch.setattr(publishing, "LEAST_LANES", 1)
     a_rule(tenant)
     post(*map(str, range(20)))
     event_bridge.describing = slowly(exists)
