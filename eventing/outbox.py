@@ -87,7 +87,8 @@ def lanes_with_work(*, at: datetime) -> list[int]:
     """The lanes that nobody holds and in which something can be sent, or has become due."""
     due = queues.due(at).filter(lane=OuterRef("pk"))
     is_due = dict(lanes.free().annotate(is_due=Exists(due)).values_list("pk", "is_due"))
-    ready = queues.ready_lanes((lane for lane in is_due if not is_due[lane]), at=at)
+    with queues.in_index_order():
+        ready = queues.ready_lanes((lane for lane in is_due if not is_due[lane]), at=at)
     return [lane for lane in is_due if is_due[lane] or lane in ready]
 
 
@@ -96,8 +97,9 @@ def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[Outb
 
     An event whose time has come, or is found to wait for another of its stream, is filed anew on the way.
     """
-    queues.make_ready(lane_ids, at_most=at_most, at=at)
-    ids = queues.next_events(lane_ids, at_most=at_most, at=at)
+    with queues.in_index_order():
+        queues.make_ready(lane_ids, at_most=at_most, at=at)
+        ids = queues.next_events(lane_ids, at_most=at_most, at=at)
     found = OutboxEvent.objects.in_bulk(ids)
     return [found[pk] for pk in ids]
 
