@@ -1,4 +1,9 @@
-"""Publishing: from the outbox to EventBridge, at least once, each stream in order."""
+"""Publishing: from the outbox to EventBridge, at least once, each stream in order.
+
+An event is accepted twice only if AWS accepted it and that was not recorded: because the publisher died in between, or
+lost its lease, or because the answer was lost. One that dies leaves fewer than ANSWERS_PER_RECORD + 10 SENDING_THREADS
+such events; a lost answer, those of its call. Both come with the same id in `Resources`.
+"""
 
 from __future__ import annotations
 
