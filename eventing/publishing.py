@@ -1,8 +1,8 @@
 """Publishing: from the outbox to EventBridge, at least once, each stream in order.
 
 An event is accepted twice only if AWS accepted it and that was not recorded: because the publisher died in between, or
-lost its lease, or because the answer was lost. One that dies leaves fewer than ANSWERS_PER_RECORD + 10 SENDING_THREADS
-such events; a lost answer, those of its call. Both come with the same id in `Resources`.
+lost its lease, or because the answer was lost. One that dies leaves at most UNRECORDED_AT_MOST such events; a lost
+answer, those of its call. They come again with the same id in `Resources`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ EVENTS_PER_LEASE = 500
 SENDING_THREADS = 16
 # Answers are written down when there are so many, or no call is under way.
 ANSWERS_PER_RECORD = 100
+# Events that may be accepted and not recorded, at any instant: no call begins that could make them more.
+UNRECORDED_AT_MOST = ANSWERS_PER_RECORD + SENDING_THREADS * MAX_ENTRIES
 # For calls to buses that may not answer; so they leave the others their threads.
 ASIDE_THREADS = 8
 
@@ -198,8 +200,8 @@ def _finish_check(arn: str, finding: Finding) -> Tally:
 def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecutor) -> Iterator[_Results]:
     """Send the first event of every stream, and the next on its answer; give the answers as they come, some at a time.
 
-    Buses do not wait for each other. There are never more calls under way than threads, so that a publisher that is
-    killed leaves no more unrecorded than these calls held, and what was answered since the last record.
+    Buses do not wait for each other. No more calls are under way than there are threads, and fewer while many answers
+    wait to be recorded: a publisher that is killed leaves little to be sent twice.
     """
     backlog = _Backlog(events)
     failures: Counter[str] = Counter()
@@ -207,7 +209,8 @@ def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecut
     answered: _Results = []
     while True:
         busy = {call[0].bus_arn for call in under_way.values()}
-        for call in backlog.take(busy, at_most=SENDING_THREADS - len(under_way)):
+        calls = min(SENDING_THREADS, (UNRECORDED_AT_MOST - len(answered)) // MAX_ENTRIES)
+        for call in backlog.take(busy, at_most=calls - len(under_way)):
             under_way[threads.submit(_call, lease, call, failures)] = call
         if answered and (len(answered) >= ANSWERS_PER_RECORD or not under_way):
             yield answered
