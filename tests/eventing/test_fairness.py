@@ -140,6 +140,18 @@ def test_a_tenants_buses_take_turns() -> None:
 
 
 @pytest.mark.django_db
+def test_feedback_takes_turns_with_new_events_and_replays_come_last() -> None:
+    tenant = a_tenant()
+    replay = Replay.objects.create(tenant=tenant, who="w", why="y", selection={})
+    some_events(tenant, 20, lane=7, replay=replay)
+    some_events(tenant, 20, lane=7, first=21)
+    some_events(tenant, 20, lane=7, first=41, operation="", rule_id=None, sequence=None)
+    chosen = outbox.batch([7], at_most=45, at=timezone.now())
+    assert [event.sequence is None for event in chosen[:40]] == [False, True] * 20
+    assert [event.replay for event in chosen[40:]] == [replay] * 5
+
+
+@pytest.mark.django_db
 def test_what_waits_behind_a_failing_event_of_its_item_steps_out_of_the_way_and_follows_it_later() -> None:
     tenant = a_tenant()
     now = timezone.now()

@@ -8,7 +8,7 @@ from blockforger.backend.live_indexes import AddIndexWithoutLock, RemoveIndexWit
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("eventing", "0003_bus_verification")]
+    dependencies = [("eventing", "0005_feedback_constraint_is_valid")]
 
     operations = [
         AddIndexWithoutLock(
