@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections import deque
+    from collections.abc import Sequence
 
     from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
@@ -36,19 +36,16 @@ def size_of(event: OutboxEvent) -> int:
     return _TIME_BYTES + sum(len(text.encode()) for text in texts)
 
 
-def calls_of(events: Iterable[OutboxEvent], *, max_bytes: int) -> Iterator[Sequence[OutboxEvent]]:
-    """Pack events into calls: each for one bus, of at most 10 entries and that many bytes, in the order given.
+def take_call(events: deque[OutboxEvent], *, max_bytes: int) -> Sequence[OutboxEvent]:
+    """Take the next call from events of one bus: at most 10 entries and that many bytes, in the order given.
 
     An event larger than that gets a call to itself, so that AWS can say no to it alone.
     """
-    for _, of_bus in groupby(sorted(events, key=lambda event: event.bus_arn), key=lambda event: event.bus_arn):
-        call: list[OutboxEvent] = []
-        call_bytes = 0
-        for event in of_bus:
-            size = size_of(event)
-            if call and (len(call) == MAX_ENTRIES or call_bytes + size > max_bytes):
-                yield call
-                call, call_bytes = [], 0
-            call.append(event)
-            call_bytes += size
-        yield call
+    call = [events.popleft()]
+    call_bytes = size_of(call[0])
+    while events and len(call) < MAX_ENTRIES:
+        call_bytes += size_of(events[0])
+        if call_bytes > max_bytes:
+            break
+        call.append(events.popleft())
+    return call

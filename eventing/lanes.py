@@ -21,7 +21,7 @@ from eventing.models import Lane
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from django.db.models import Expression
+    from django.db.models import Expression, QuerySet
 
 LANES = 64
 """How many lanes there are. An event's lane is stored with it: with another number, order would be lost for events
@@ -73,13 +73,18 @@ def create_all(using: str, **_: object) -> None:
     Lane.objects.using(using).bulk_create([Lane(id=number) for number in range(LANES)], ignore_conflicts=True)
 
 
+def free() -> QuerySet[Lane]:
+    """The lanes that nobody holds."""
+    return Lane.objects.filter(Q(leased_until=None) | Q(leased_until__lte=Now())).order_by()
+
+
 def lease(lanes: Collection[int], *, at_most: int, holder: str) -> Lease | None:
-    """Lease up to that many of these lanes, or None if none of them is free."""
+    """Lease up to that many of these lanes, what was not held for longest first, or None if none of them is free."""
     started = time.monotonic()
-    free = Q(leased_until=None) | Q(leased_until__lt=Now())
     with transaction.atomic():
         skip_locked = connection.features.has_select_for_update_skip_locked
-        found = Lane.objects.filter(free, pk__in=lanes).select_for_update(skip_locked=skip_locked).order_by("?")
+        found = free().filter(pk__in=lanes).select_for_update(skip_locked=skip_locked)
+        found = found.order_by(F("leased_until").asc(nulls_first=True))
         fences = {lane.pk: lane.fence + 1 for lane in found[:at_most]}
         Lane.objects.filter(pk__in=fences).update(
             fence=F("fence") + 1, leased_until=Now() + timedelta(seconds=LEASE_SECONDS), holder=holder
@@ -96,4 +101,4 @@ def lock_held(lease: Lease) -> Collection[int]:
 def release(lease: Lease) -> None:
     """Give back what is still held."""
     with transaction.atomic():
-        Lane.objects.filter(pk__in=lock_held(lease)).update(leased_until=None, holder="")
+        Lane.objects.filter(pk__in=lock_held(lease)).update(leased_until=Now(), holder="")

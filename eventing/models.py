@@ -8,7 +8,7 @@ import uuid_utils.compat as uuid
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 
 from blockforger.backend.models import WRITES, Schema
@@ -174,6 +174,15 @@ class OutboxStatus(models.TextChoices):
     DEAD = "dead", "Dead"
 
 
+class QueueKind(models.IntegerChoices):
+    """What takes turns within a tenant, but for replays: they come last."""
+
+    NEW = 0
+    # Has no sequence.
+    FEEDBACK = 1
+    REPLAYED = 2
+
+
 class OutboxEvent(models.Model):
     """One event for one bus: written with the item's change, rendered once, sent until the bus accepts it.
 
@@ -213,8 +222,9 @@ class OutboxEvent(models.Model):
     status = models.CharField(max_length=10, choices=OutboxStatus, default=OutboxStatus.PENDING)
     # Attempts whose answer is known; one more may have been made by a publisher that died.
     attempts = models.PositiveIntegerField(default=0)
-    # Not sent before, and later events of its stream wait with it. None: never tried, it may go at once. Of a dead
-    # event: about when it died, from which on it is kept for its time.
+    # Not sent before, and later events of its stream wait with it. None: it may go at once. One that never was tried
+    # has a time if it was found behind one that waits. Of a dead event: about when it died, from which on it is kept
+    # for its time.
     next_attempt_at = models.DateTimeField(null=True, blank=True)
     # First of the failures that may pass; a day later the event is dead.
     failing_since = models.DateTimeField(null=True, blank=True)
@@ -232,16 +242,33 @@ class OutboxEvent(models.Model):
     class Meta:
         ordering = ["-id"]
         indexes = [
+            # Queue by queue, each in order (eventing/queues.py): nobody reads what lies behind what he takes.
             models.Index(
-                fields=["lane", "tenant", "sequence", "place"],
-                condition=Q(status=OutboxStatus.PENDING),
-                name="outbox_pending_by_lane",
+                "lane",
+                "bus_arn",
+                "tenant",
+                Case(
+                    When(replay__isnull=False, then=QueueKind.REPLAYED),
+                    When(sequence__isnull=True, then=QueueKind.FEEDBACK),
+                    default=QueueKind.NEW,
+                ),
+                "sequence",
+                "place",
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at=None),
+                name="outbox_ready_by_queue",
             ),
-            # Only what was tried can make its stream wait: without this, a stream of n events would be read n² times.
+            # Conditions that say little keep the planner from taking either of these two for the other's question when
+            # its statistics are older than a burst of failures, and say that nothing waits.
+            models.Index(
+                fields=["lane", "next_attempt_at", "sequence", "place"],
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False, lane__gte=0),
+                name="outbox_waiting_by_time",
+            ),
+            # Only what waits for a time can make its stream wait, so a stream of n events is not read n² times.
             models.Index(
                 fields=["stream", "sequence", "place"],
-                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False),
-                name="outbox_waiting_by_stream",
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False, sequence__isnull=False),
+                name="outbox_waiting_in_stream",
             ),
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
         ]
@@ -277,7 +304,8 @@ class Lane(models.Model):
     # Counts the leases. Results are written only while the number is still the one that was leased, so that a
     # publisher that was away too long cannot overwrite its successor's results.
     fence = models.PositiveBigIntegerField(default=0)
-    # The lease ends by itself at this time: a publisher that died blocks nothing for ever.
+    # The lease ends by itself at this time: a publisher that died blocks nothing for ever. A lane that is given back
+    # has ended then, and whose turn is next follows from it.
     leased_until = models.DateTimeField(null=True, blank=True)
     holder = models.CharField(max_length=100, blank=True)
 

@@ -1,4 +1,9 @@
-"""Publishing: from the outbox to EventBridge, at least once, each stream in order."""
+"""Publishing: from the outbox to EventBridge, at least once, each stream in order.
+
+An event is accepted twice only if AWS accepted it and that was not recorded: because the publisher died in between, or
+lost its lease, or because the answer was lost. One that dies leaves at most UNRECORDED_AT_MOST such events; a lost
+answer, those of its call. They come again with the same id in `Resources`.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +25,12 @@ from django.utils import timezone
 from eventing import answers, aws, buses, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
 from eventing.buses import Existence, Finding
-from eventing.entries import calls_of, entry_of
+from eventing.entries import MAX_ENTRIES, entry_of, take_call
 from eventing.outbox import Tally
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from eventing.lanes import Lease
@@ -33,9 +38,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LANES_PER_LEASE = 16
+# Of the lanes that have something and are free, half are leased, but so many at least: so publishers share them,
+# however many they are.
+LEAST_LANES = 8
 EVENTS_PER_LEASE = 500
 SENDING_THREADS = 16
+# Answers are written down when there are so many, or no call is under way.
+ANSWERS_PER_RECORD = 100
+# Events that may be accepted and not recorded, at any instant: no call begins that could make them more.
+UNRECORDED_AT_MOST = ANSWERS_PER_RECORD + SENDING_THREADS * MAX_ENTRIES
 # For calls to buses that may not answer; so they leave the others their threads.
 ASIDE_THREADS = 8
 
@@ -50,7 +61,6 @@ _NOT_ALLOWED = Answer(
 )
 
 _Results = list[tuple["OutboxEvent", Answer]]
-_Streams = dict[int, deque["OutboxEvent"]]
 
 
 class _Asides:
@@ -120,7 +130,8 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
 
     A probe goes aside, and keeps its event's lane until it is answered.
     """
-    lease = lanes.lease(outbox.lanes_with_work(at=at), at_most=LANES_PER_LEASE, holder=_holder())
+    found = outbox.lanes_with_work(at=at)
+    lease = lanes.lease(found, at_most=max(LEAST_LANES, len(found) // 2), holder=_holder())
     if lease is None:
         return None
     probes: dict[str, OutboxEvent] = {}
@@ -187,44 +198,69 @@ def _finish_check(arn: str, finding: Finding) -> Tally:
 
 
 def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecutor) -> Iterator[_Results]:
-    """Send the events in waves: each takes the first of every stream of a bus, and the next follows on its answer.
+    """Send the first event of every stream, and the next on its answer; give the answers as they come, some at a time.
 
-    Buses do not wait for each other.
+    Buses do not wait for each other. No more calls are under way than there are threads, and fewer while many answers
+    wait to be recorded: a publisher that is killed leaves little to be sent twice.
     """
-    streams_of: dict[str, _Streams] = {}
-    for event in events:
-        streams_of.setdefault(event.bus_arn, {}).setdefault(event.stream, deque()).append(event)
+    backlog = _Backlog(events)
     failures: Counter[str] = Counter()
-    waves = {arn: _begin_wave(lease, streams, failures, threads) for arn, streams in streams_of.items()}
-    while waves:
-        under_way = {call for calls in waves.values() for call in calls if not call.done()}
-        answered = [arn for arn, calls in waves.items() if under_way.isdisjoint(calls)]
-        if not answered:
-            wait(under_way, return_when=FIRST_COMPLETED)
+    under_way: dict[Future[_Results], Sequence[OutboxEvent]] = {}
+    answered: _Results = []
+    while True:
+        busy = {call[0].bus_arn for call in under_way.values()}
+        calls = min(SENDING_THREADS, (UNRECORDED_AT_MOST - len(answered)) // MAX_ENTRIES)
+        for call in backlog.take(busy, at_most=calls - len(under_way)):
+            under_way[threads.submit(_call, lease, call, failures)] = call
+        if answered and (len(answered) >= ANSWERS_PER_RECORD or not under_way):
+            yield answered
+            answered = []
             continue
-        results = {arn: [result for call in waves.pop(arn) for result in call.result()] for arn in answered}
-        if any(results.values()):
-            yield [result for of_bus in results.values() for result in of_bus]
-        for arn, of_bus in results.items():
-            _advance(streams_of[arn], {event.stream: answer for event, answer in of_bus})
-            if streams_of[arn]:
-                waves[arn] = _begin_wave(lease, streams_of[arn], failures, threads)
+        if not under_way:
+            return
+        done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+        for future in done:
+            results = future.result()
+            backlog.settle(under_way.pop(future), results)
+            answered += results
 
 
-def _begin_wave(
-    lease: Lease, streams: _Streams, failures: Counter[str], threads: ThreadPoolExecutor
-) -> list[Future[_Results]]:
-    calls = calls_of([stream[0] for stream in streams.values()], max_bytes=settings.BLOCKFORGER_MAX_EVENT_BYTES)
-    return [threads.submit(_call, lease, call, failures) for call in calls]
+class _Backlog:
+    """What is still to be sent: of each stream only the first event may go, the next is decided by its answer."""
 
+    def __init__(self, events: Iterable[OutboxEvent]) -> None:
+        self._streams: dict[int, deque[OutboxEvent]] = {}
+        for event in events:
+            self._streams.setdefault(event.stream, deque()).append(event)
+        # By bus: what may go next.
+        self._next: dict[str, deque[OutboxEvent]] = {}
+        for stream in self._streams.values():
+            self._next.setdefault(stream[0].bus_arn, deque()).append(stream[0])
 
-def _advance(streams: _Streams, answered: dict[int, Answer]) -> None:
-    """Drop what is settled; a stream whose first event must wait, or got no answer, waits as a whole."""
-    for key, stream in list(streams.items()):
-        answer = answered.get(key)
-        stream.popleft()
-        if not stream or answer is None or answer.verdict in {Verdict.RETRY, Verdict.BUS_REFUSED}:
-            del streams[key]
+    def take(self, busy: Collection[str], *, at_most: int) -> list[Sequence[OutboxEvent]]:
+        """Calls that may begin now, the buses taking turns.
+
+        One that would not be full waits for more events, while an answer of its bus is awaited that may bring them.
+        """
+        calls: list[Sequence[OutboxEvent]] = []
+        ready = {arn for arn, events in self._next.items() if len(events) >= MAX_ENTRIES or arn not in busy}
+        while ready and len(calls) < at_most:
+            for arn in sorted(ready)[: at_most - len(calls)]:
+                calls.append(take_call(self._next[arn], max_bytes=settings.BLOCKFORGER_MAX_EVENT_BYTES))
+                if len(self._next[arn]) < MAX_ENTRIES:
+                    ready.remove(arn)
+                if not self._next[arn]:
+                    del self._next[arn]
+        return calls
+
+    def settle(self, call: Sequence[OutboxEvent], results: _Results) -> None:
+        """Let streams go on whose first event is settled; one whose event must wait, or got no answer, ends here."""
+        answers = {event.stream: answer for event, answer in results}
+        for event in call:
+            stream, answer = self._streams[event.stream], answers.get(event.stream)
+            stream.popleft()
+            if stream and answer is not None and answer.verdict not in {Verdict.RETRY, Verdict.BUS_REFUSED}:
+                self._next.setdefault(event.bus_arn, deque()).append(stream[0])
 
 
 def _call(lease: Lease, events: Sequence[OutboxEvent], failures: Counter[str]) -> _Results:
