@@ -6,9 +6,11 @@ WEB_PORT ?= 8000
 AWS_PORT ?= 4566
 POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 REDIS_URL ?= redis://127.0.0.1:6379/9
+RUNS ?= 5
+ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check requirements clean
+.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check bench bench-report requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -62,6 +64,16 @@ audit: setup ## Look the dependencies up in the database of known vulnerabilitie
 	$(BIN)/pip-audit --progress-spinner off --requirement requirements.txt --no-deps --disable-pip
 
 check: lint types imports migrations deploy-check template audit test test-services ## All that CI runs
+
+bench: $(VENV)/installed-bench ## Measure against the peers (ONLY=publish: figures that begin so; RUNS=5; RESUME=1; SCALE=0.1: a trial)
+	@$(BIN)/python -m benchmarks --only '$(ONLY)' --runs $(RUNS) $(if $(RESUME),--resume)
+
+bench-report: $(VENV)/installed-bench ## Write docs/performance.md's tables and its plots from the figures
+	@$(BIN)/python -m benchmarks.report
+
+$(VENV)/installed-bench: setup benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
 
 requirements: setup ## Compile requirements*.in to exact versions
 	$(BIN)/pip-compile --quiet --strip-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links -o requirements.txt requirements.in

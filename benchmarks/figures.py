@@ -1,0 +1,124 @@
+"""Figures: what is measured side by side, how a ratio is made of it, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.processes import ROOT, SCALE, Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from benchmarks.services import Services
+
+    # One measurement of one side: a rate or a time, after it has checked its own result.
+    Side = Callable[[], float]
+
+# A trial's figures are no figures.
+RESULTS = Path(__file__).parent / "results.json" if SCALE == 1 else ROOT / "var" / "bench" / "trial.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number in results.json, made of what was measured at the sides that it needs."""
+
+    name: str
+    needs: tuple[str, ...]
+    value: Callable[[Mapping[str, Sequence[float]]], float]
+
+
+def ratio(name: str, ours: str, *peers: str) -> Figure:
+    """Our median against that of the best of the peers."""
+
+    def value(values: Mapping[str, Sequence[float]]) -> float:
+        return statistics.median(values[ours]) / max(statistics.median(values[peer]) for peer in peers)
+
+    return Figure(name, (ours, *peers), value)
+
+
+def median(name: str, side: str) -> Figure:
+    """The median itself, for what is no ratio."""
+    return Figure(name, (side,), lambda values: statistics.median(values[side]))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures that share what they need; its sides take turns within one run."""
+
+    figures: tuple[Figure, ...]
+    # Gives the wanted sides, ready to be measured. A side that cannot be had here raises Missing.
+    sides: Callable[[Services, Collection[str]], AbstractContextManager[Mapping[str, Side]]]
+    unit: str
+
+
+@dataclass
+class Results:
+    """What results.json holds. Each benchmark writes its own figures and leaves the others'."""
+
+    ratios: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    # Of each figure: how many runs, when, of which commit.
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Of each figure and side: median, least and greatest, and the unit.
+    spreads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    # What a benchmark counted besides, such as processor seconds: by figure, side and name.
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Figures that could not be made here, and why.
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls) -> Results:
+        return cls(**json.loads(RESULTS.read_text())) if RESULTS.exists() else cls()
+
+    def save(self) -> None:
+        RESULTS.write_text(json.dumps(vars(self), indent=2, sort_keys=True) + "\n")
+
+    def has(self, figure: str, *, runs: int) -> bool:
+        """Whether the figure was made of this very code, with at least that many runs."""
+        made = self.runs.get(figure)
+        return made is not None and made["commit"] == commit() and made["runs"] >= runs
+
+    def note(self, figure: Figure, values: Mapping[str, Sequence[float]], *, unit: str, runs: int) -> float:
+        number = figure.value(values)
+        self.ratios[figure.name] = round(number, 3)
+        self.spreads[figure.name] = {side: _spread(values[side], unit) for side in figure.needs}
+        self.runs[figure.name] = {"runs": runs, "commit": commit(), "at": datetime.now(UTC).isoformat("T", "seconds")}
+        self.missing.pop(figure.name, None)
+        return number
+
+    def note_missing(self, figure: str, why: str) -> None:
+        for kept in (self.ratios, self.spreads, self.runs):
+            kept.pop(figure, None)
+        self.missing[figure] = why
+
+
+class Missing(Failed):
+    """A peer that cannot be had on this machine; its figure is missing, not invented."""
+
+
+def commit() -> str:
+    """The commit that is measured, with a plus if there are changes."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def _spread(values: Sequence[float], unit: str) -> dict[str, Any]:
+    return {
+        "median": round(statistics.median(values), 1),
+        "min": round(min(values), 1),
+        "max": round(max(values), 1),
+        "unit": unit,
+    }
