@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import bare, rows
+from benchmarks import bare
 from benchmarks.environments import PEERS, environment_of, node_folder_of, python_of
 from benchmarks.figures import Group, ratio
 from benchmarks.processes import SCALE, Failed, Process, all_of, run, wait_until
@@ -155,11 +155,7 @@ def _check_peer(services: Services, database: str, table: str, messages: int) ->
 @contextmanager
 def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str, Callable[[], float]]]:
     product = Product.seeded(services, "bench_consume")
-    web = product.web()
-    try:
-        product.write(web, "POST", key=rows.SEED_KEY)
-    finally:
-        web.stop()
+    product.sow("POST")
     bare_database = product.copied("bench_consume_bare").database
     inbox = Inbox(product)
     everything: dict[str, Callable[[], float]] = {

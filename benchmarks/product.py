@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.processes import Process, base_environment, free_port, run
+from benchmarks.rows import SEED_KEY
 from benchmarks.seed import SCHEMA, bus_arn, payload, tenant_name
 
 if TYPE_CHECKING:
@@ -71,12 +72,16 @@ class Product:
         command += ["--concurrency", "2", "--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         return Process([*command, "--without-heartbeat"], environment=self.environment(), ready=" ready.")
 
-    def write(self, web: Web, *methods: str, key: str) -> None:
-        """Let each tenant carry these out on an item of that key."""
-        for name, api_key in self.keys.items():
-            for method in methods:
-                path = f"/api/{name}/{SCHEMA}" + (f"/{key}" if method != "POST" else "")
-                web.request(method, path, payload(key), {"X-API-Key": api_key})
+    def sow(self, *methods: str) -> None:
+        """Let each tenant carry these out, over HTTP, on the item whose rows are multiplied."""
+        web = self.web()
+        try:
+            for name, api_key in self.keys.items():
+                for method in methods:
+                    path = f"/api/{name}/{SCHEMA}" + (f"/{SEED_KEY}" if method != "POST" else "")
+                    web.request(method, path, payload(SEED_KEY), {"X-API-Key": api_key})
+        finally:
+            web.stop()
 
 
 class Web:
@@ -93,12 +98,7 @@ class Web:
 
     def request(self, method: str, path: str, body: object, headers: dict[str, str]) -> bytes:
         """Send one request. Raises for an answer that is no success."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        data = json.dumps(body).encode() if body is not None else None
-        headers = {"Content-Type": "application/json", **headers}
-        request = urllib.request.Request(url, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return bytes(response.read())
+        return request(self.port, method, path, body, headers)
 
     def _answers(self) -> bool:
         try:
@@ -109,6 +109,15 @@ class Web:
 
     def stop(self) -> None:
         self.process.stop()
+
+
+def request(port: int, method: str, path: str, body: object, headers: dict[str, str]) -> bytes:
+    """Send one request to a server on this machine. Raises for an answer that is no success."""
+    data = json.dumps(body).encode() if body is not None else None
+    headers = {"Content-Type": "application/json", **headers}
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
+    with urllib.request.urlopen(asked, timeout=30) as response:
+        return bytes(response.read())
 
 
 def tenant_names() -> list[str]:

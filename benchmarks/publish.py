@@ -35,11 +35,7 @@ class Outbox:
     def __init__(self, product: Product, *, events: int = EVENTS) -> None:
         self.product = product
         self._postgres, self._database = product.services.postgres, product.database
-        web = product.web()
-        try:
-            product.write(web, "POST", "PUT", key=rows.SEED_KEY)
-        finally:
-            web.stop()
+        product.sow("POST", "PUT")
         with self._postgres.connection(self._database) as connection:
             connection.execute(f"CREATE TABLE {_WARMING} AS TABLE {rows.OUTBOX}")
             connection.execute(f"CREATE TABLE {_WAITING} AS TABLE {rows.OUTBOX} WITH NO DATA")

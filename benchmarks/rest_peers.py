@@ -1,0 +1,241 @@
+"""What a user would pick instead, serving the same items with less to do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmarks import bare, load, rows
+from benchmarks.environments import PEERS, environment_of, node_folder_of, python_of
+from benchmarks.load import CONNECTIONS, Outcome, Target
+from benchmarks.processes import Failed, Process, free_port, run
+from benchmarks.product import Web, request, tenant_names
+from benchmarks.seed import DOCUMENT, SCHEMA, payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from benchmarks.figures import Missing
+    from benchmarks.product import Product
+    from benchmarks.services import Services
+
+_Counted = TypeVar("_Counted", int, tuple[int, ...])
+
+BODY = json.dumps(payload("%KEY%"))
+
+
+def check_count(outcome: Outcome, done: int) -> None:
+    """What was carried out must be what was answered, but for what was under way at the end."""
+    if not outcome.succeeded <= done <= outcome.succeeded + CONNECTIONS:
+        raise Failed(f"{outcome.succeeded} requests were answered, {done} carried out")
+
+
+def settled(count: Callable[[], _Counted]) -> _Counted:
+    """What it counts, once that does not grow any more."""
+    counted = count()
+    while True:
+        time.sleep(0.1)
+        again = count()
+        if again == counted:
+            return again
+        counted = again
+
+
+class Drf:
+    """A ModelViewSet with djangorestframework-api-key on the same server."""
+
+    def __init__(self, services: Services, stack: ExitStack) -> None:
+        self._services, folder = services, PEERS / "drf"
+        python = python_of("drf")
+        self._database = services.postgres.create("bench_drf")
+        environment = {**environment_of(services, self._database), "PYTHONPATH": str(folder)}
+        self._key = run([python, "project.py"], environment=environment, cwd=folder).split()[-1]
+        self._web = Web(environment, "project:application", ready_path="/ready", python=python)
+        stack.callback(self._web.stop)
+
+    def post(self) -> float:
+        before = self._count()
+        outcome = self._send(Target("POST", "/items/", f"Authorization: Api-Key {self._key}", BODY))
+        check_count(outcome, settled(self._count) - before)
+        return outcome.rate
+
+    def get(self) -> float:
+        return self._send(Target("GET", "/items/item-%PICK%/", f"Authorization: Api-Key {self._key}")).rate
+
+    def _send(self, target: Target) -> Outcome:
+        self._services.postgres.settle()
+        return load.send([target], port=self._web.port, directory=self._services.directory, picks=10_000)
+
+    def _count(self) -> int:
+        return self._services.postgres.number(self._database, "SELECT count(*) FROM items_item")
+
+
+class Kinto:
+    """Kinto with a collection of its own for each tenant, which is how it conflicts least; conflicts do not count."""
+
+    _ITEMS = 10
+    _AUTHORIZATION = {"Authorization": f"Basic {base64.b64encode(b'benchmark:benchmark').decode()}"}
+
+    def __init__(self, services: Services, stack: ExitStack) -> None:
+        self._services, folder = services, PEERS / "kinto"
+        python = python_of("kinto")
+        self._database = services.postgres.create("bench_kinto")
+        environment = environment_of(services, self._database)
+        environment |= {"PYTHONPATH": str(folder), "PEER_STATE": str(services.directory)}
+        run([python, "app.py"], environment=environment, cwd=folder)
+        self._web = Web(environment, "app:application", ready_path="/v1/__heartbeat__", python=python)
+        stack.callback(self._web.stop)
+        for name in tenant_names():
+            self._prepare(name)
+
+    def post(self) -> float:
+        before = self._count()
+        body = json.dumps({"data": payload("%KEY%")})
+        outcome = self._send("POST", "", body, some_may_be_refused=True)
+        check_count(outcome, settled(self._count) - before)
+        return outcome.rate
+
+    def get(self) -> float:
+        return self._send("GET", "/item-%PICK%").rate
+
+    def _send(self, method: str, item: str, body: str = "", *, some_may_be_refused: bool = False) -> Outcome:
+        headers = f"Authorization: {self._AUTHORIZATION['Authorization']}"
+        targets = [Target(method, f"/v1{_records_of(name)}{item}", headers, body) for name in tenant_names()]
+        self._services.postgres.settle()
+        return load.send(
+            targets,
+            port=self._web.port,
+            directory=self._services.directory,
+            picks=self._ITEMS,
+            some_may_be_refused=some_may_be_refused,
+        )
+
+    def _prepare(self, name: str) -> None:
+        collection = {"data": {"schema": DOCUMENT}}
+        requests: list[dict[str, Any]] = [
+            {"method": "PUT", "path": f"/v1/buckets/{name}"},
+            {"method": "PUT", "path": f"/v1/buckets/{name}/collections/{SCHEMA}", "body": collection},
+            *(
+                {"method": "PUT", "path": f"/v1{_records_of(name)}/{key}", "body": {"data": payload(key)}}
+                for key in (f"item-{number}" for number in range(1, self._ITEMS + 1))
+            ),
+        ]
+        answer = json.loads(self._web.request("POST", "/v1/batch", {"requests": requests}, self._AUTHORIZATION))
+        if refused := [made for made in answer["responses"] if made["status"] >= 400]:
+            raise Failed(f"Kinto refused what prepares it: {refused[0]}")
+
+    def _count(self) -> int:
+        return self._services.postgres.number(
+            self._database, "SELECT count(*) FROM objects WHERE resource_name = 'record'"
+        )
+
+
+def _records_of(tenant: str) -> str:
+    return f"/buckets/{tenant}/collections/{SCHEMA}/records"
+
+
+class Directus:
+    """Directus in two processes, with validated fields and a static token."""
+
+    _TOKEN = "only-for-benchmarks"
+
+    def __init__(self, services: Services, stack: ExitStack) -> None:
+        self._services, folder = services, node_folder_of("directus")
+        self._database = services.postgres.create("bench_directus")
+        self._port = free_port()
+        environment = {
+            **environment_of(services, self._database),
+            "DB_CLIENT": "pg",
+            "DB_CONNECTION_STRING": services.postgres.url(self._database),
+            "HOST": "127.0.0.1",
+            "PORT": str(self._port),
+            "SECRET": self._TOKEN,
+            "ADMIN_EMAIL": "bench@example.com",
+            "ADMIN_PASSWORD": self._TOKEN,
+            "ADMIN_TOKEN": self._TOKEN,
+            "TELEMETRY": "false",
+            "LOG_LEVEL": "error",
+            "NODE_ENV": "production",
+            # It answers 503 when it is busy.
+            "PRESSURE_LIMITER_ENABLED": "false",
+        }
+        run(["node", "node_modules/@directus/api/dist/cli/run.js", "bootstrap"], environment=environment, cwd=folder)
+        server = Process(["node", "serve.mjs"], environment=environment, cwd=folder, ready=self._answers)
+        stack.callback(server.stop)
+        self._prepare()
+
+    def post(self) -> float:
+        before = self._count()
+        self._services.postgres.settle()
+        target = Target("POST", f"/items/{SCHEMA}", f"Authorization: Bearer {self._TOKEN}", BODY)
+        outcome = load.send([target], port=self._port, directory=self._services.directory)
+        check_count(outcome, settled(self._count) - before)
+        return outcome.rate
+
+    def _prepare(self) -> None:
+        fields = [
+            {"field": "id", "type": "string", "schema": {"is_primary_key": True, "has_auto_increment": False}},
+            {"field": "name", "type": "string", "schema": {"is_nullable": False, "max_length": 200}},
+            {
+                "field": "status",
+                "type": "string",
+                "schema": {"is_nullable": False},
+                "meta": {"validation": {"_and": [{"status": {"_in": ["available", "pending", "sold"]}}]}},
+            },
+            {"field": "price", "type": "float", "schema": {}},
+            {"field": "tags", "type": "json", "schema": {}},
+        ]
+        collection = {"collection": SCHEMA, "schema": {}, "meta": {}, "fields": fields}
+        request(self._port, "POST", "/collections", collection, {"Authorization": f"Bearer {self._TOKEN}"})
+
+    def _answers(self) -> bool:
+        try:
+            return request(self._port, "GET", "/server/ping", None, {}) == b"pong"
+        except OSError:
+            return False
+
+    def _count(self) -> int:
+        return self._services.postgres.number(self._database, "SELECT count(*) FROM pets")
+
+
+class Floor:
+    """pgbench with the four bare statements in a transaction: eight clients, 100 tenants, the product's own tables."""
+
+    def __init__(self, product: Product) -> None:
+        self._services, self._database = product.services, product.database
+        with self._services.postgres.connection(self._database) as connection:
+            texts = bare.statements(connection, tenant=":tenant", key="('bare-' || (:n)::text)")
+        lines = [r"\set tenant random(0, 99)", r"\set n random(1, 9000000000000000000)", "BEGIN;", *texts, "END;"]
+        self._script = self._services.directory / "floor.sql"
+        self._script.write_text("\n".join(lines) + "\n")
+
+    def post(self) -> float:
+        before = self._count()
+        self._services.postgres.settle()
+        command = ["pgbench", "-n", "-c", str(CONNECTIONS), "-j", "1", "-T", str(load.SECONDS), "-f", str(self._script)]
+        environment = environment_of(self._services, self._database)
+        server = ["-h", "127.0.0.1", "-p", str(self._services.postgres.port), "-U", "postgres", self._database]
+        printed = run([*command, *server], environment=environment)
+        made = int(_found(r"transactions actually processed: (\d+)", printed))
+        if self._count() - before != made:
+            raise Failed(f"pgbench counted {made} transactions, the table grew by {self._count() - before}")
+        return float(_found(r"tps = ([\d.]+)", printed))
+
+    def _count(self) -> int:
+        return self._services.postgres.number(self._database, f"SELECT count(*) FROM {rows.OUTBOX}")
+
+
+def _found(pattern: str, printed: str) -> str:
+    found = re.search(pattern, printed)
+    if found is None:
+        raise Failed(f"pgbench printed something else than expected: {printed[-500:]}")
+    return found[1]
+
+
+def missing(error: Missing) -> float:
+    """A side that says what it lacks."""
+    raise error
