@@ -6,12 +6,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import load, rows
+from benchmarks import rows
 from benchmarks.figures import Group, Missing, ratio
-from benchmarks.load import Target
+from benchmarks.load import Load, Target, check_count
 from benchmarks.processes import Failed
 from benchmarks.product import Product
-from benchmarks.rest_peers import BODY, Directus, Drf, Floor, Kinto, check_count, missing, settled
+from benchmarks.rest_peers import BODY, Directus, Drf, Floor, Kinto, missing
 from benchmarks.seed import SCHEMA
 
 if TYPE_CHECKING:
@@ -54,14 +54,10 @@ class Ours:
         return self._measure(targets, grows=())
 
     def _measure(self, targets: list[Target], *, grows: tuple[str, ...]) -> float:
-        before = self._counts(*grows)
-        self.services.postgres.settle()
-        outcome = load.send(targets, port=self.web.port, directory=self.services.directory, picks=_ITEMS_OF_A_TENANT)
-        # What wrk had asked for when its time was up is carried out too.
-        after = settled(lambda: self._counts(*grows))
-        grown = [new - old for old, new in zip(before, after, strict=True)]
+        sending = Load(targets, self.web.port, self.services.directory, picks=_ITEMS_OF_A_TENANT)
+        outcome, grown = sending.measure(self.services.postgres, lambda: self._counts(*grows))
         done = grown[0] // _COST
-        if grown != [done * _COST, done * _COST, done, *[done] * len(grows)]:
+        if grown != (done * _COST, done * _COST, done, *[done] * len(grows)):
             raise Failed(f"{outcome.succeeded} requests made bill, balances, ledger and {grows} grow by {grown}")
         check_count(outcome, done)
         return outcome.rate

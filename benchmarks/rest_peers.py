@@ -5,44 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import re
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import bare, load, rows
 from benchmarks.environments import PEERS, environment_of, node_folder_of, python_of
-from benchmarks.load import CONNECTIONS, Outcome, Target
+from benchmarks.load import CONNECTIONS, Load, Target, check_count
 from benchmarks.processes import Failed, Process, free_port, run
 from benchmarks.product import Web, request, tenant_names
 from benchmarks.seed import DOCUMENT, SCHEMA, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import ExitStack
 
     from benchmarks.figures import Missing
     from benchmarks.product import Product
     from benchmarks.services import Services
 
-_Counted = TypeVar("_Counted", int, tuple[int, ...])
-
 BODY = json.dumps(payload("%KEY%"))
-
-
-def check_count(outcome: Outcome, done: int) -> None:
-    """What was carried out must be what was answered, but for what was under way at the end."""
-    if not outcome.succeeded <= done <= outcome.succeeded + CONNECTIONS:
-        raise Failed(f"{outcome.succeeded} requests were answered, {done} carried out")
-
-
-def settled(count: Callable[[], _Counted]) -> _Counted:
-    """What it counts, once that does not grow any more."""
-    counted = count()
-    while True:
-        time.sleep(0.1)
-        again = count()
-        if again == counted:
-            return again
-        counted = again
 
 
 class Drf:
@@ -58,20 +37,19 @@ class Drf:
         stack.callback(self._web.stop)
 
     def post(self) -> float:
-        before = self._count()
-        outcome = self._send(Target("POST", "/items/", f"Authorization: Api-Key {self._key}", BODY))
-        check_count(outcome, settled(self._count) - before)
-        return outcome.rate
+        return self._measure(Target("POST", "/items/", f"Authorization: Api-Key {self._key}", BODY), makes_items=True)
 
     def get(self) -> float:
-        return self._send(Target("GET", "/items/item-%PICK%/", f"Authorization: Api-Key {self._key}")).rate
+        return self._measure(Target("GET", "/items/item-%PICK%/", f"Authorization: Api-Key {self._key}"))
 
-    def _send(self, target: Target) -> Outcome:
-        self._services.postgres.settle()
-        return load.send([target], port=self._web.port, directory=self._services.directory, picks=10_000)
+    def _measure(self, target: Target, *, makes_items: bool = False) -> float:
+        sending = Load([target], self._web.port, self._services.directory, picks=10_000)
+        outcome, (grown,) = sending.measure(self._services.postgres, self._count)
+        check_count(outcome, grown if makes_items else outcome.succeeded)
+        return outcome.rate
 
-    def _count(self) -> int:
-        return self._services.postgres.number(self._database, "SELECT count(*) FROM items_item")
+    def _count(self) -> tuple[int]:
+        return (self._services.postgres.number(self._database, "SELECT count(*) FROM items_item"),)
 
 
 class Kinto:
@@ -93,26 +71,20 @@ class Kinto:
             self._prepare(name)
 
     def post(self) -> float:
-        before = self._count()
-        body = json.dumps({"data": payload("%KEY%")})
-        outcome = self._send("POST", "", body, some_may_be_refused=True)
-        check_count(outcome, settled(self._count) - before)
-        return outcome.rate
+        return self._measure("POST", "", json.dumps({"data": payload("%KEY%")}), makes_items=True)
 
     def get(self) -> float:
-        return self._send("GET", "/item-%PICK%").rate
+        return self._measure("GET", "/item-%PICK%")
 
-    def _send(self, method: str, item: str, body: str = "", *, some_may_be_refused: bool = False) -> Outcome:
+    def _measure(self, method: str, item: str, body: str = "", *, makes_items: bool = False) -> float:
         headers = f"Authorization: {self._AUTHORIZATION['Authorization']}"
         targets = [Target(method, f"/v1{_records_of(name)}{item}", headers, body) for name in tenant_names()]
-        self._services.postgres.settle()
-        return load.send(
-            targets,
-            port=self._web.port,
-            directory=self._services.directory,
-            picks=self._ITEMS,
-            some_may_be_refused=some_may_be_refused,
+        sending = Load(
+            targets, self._web.port, self._services.directory, picks=self._ITEMS, some_may_be_refused=makes_items
         )
+        outcome, (grown,) = sending.measure(self._services.postgres, self._count)
+        check_count(outcome, grown if makes_items else outcome.succeeded)
+        return outcome.rate
 
     def _prepare(self, name: str) -> None:
         collection = {"data": {"schema": DOCUMENT}}
@@ -128,10 +100,9 @@ class Kinto:
         if refused := [made for made in answer["responses"] if made["status"] >= 400]:
             raise Failed(f"Kinto refused what prepares it: {refused[0]}")
 
-    def _count(self) -> int:
-        return self._services.postgres.number(
-            self._database, "SELECT count(*) FROM objects WHERE resource_name = 'record'"
-        )
+    def _count(self) -> tuple[int]:
+        query = "SELECT count(*) FROM objects WHERE resource_name = 'record'"
+        return (self._services.postgres.number(self._database, query),)
 
 
 def _records_of(tenant: str) -> str:
@@ -164,16 +135,17 @@ class Directus:
             "PRESSURE_LIMITER_ENABLED": "false",
         }
         run(["node", "node_modules/@directus/api/dist/cli/run.js", "bootstrap"], environment=environment, cwd=folder)
-        server = Process(["node", "serve.mjs"], environment=environment, cwd=folder, ready=self._answers)
-        stack.callback(server.stop)
-        self._prepare()
+        command = ["node", "serve.mjs"]
+        # Each process keeps what it knows of the collections: both must start when they are there.
+        with Process(command, environment=environment, cwd=folder, ready=self._answers):
+            self._prepare()
+        stack.enter_context(Process(command, environment=environment, cwd=folder, ready=self._answers))
 
     def post(self) -> float:
-        before = self._count()
-        self._services.postgres.settle()
         target = Target("POST", f"/items/{SCHEMA}", f"Authorization: Bearer {self._TOKEN}", BODY)
-        outcome = load.send([target], port=self._port, directory=self._services.directory)
-        check_count(outcome, settled(self._count) - before)
+        sending = Load([target], self._port, self._services.directory)
+        outcome, (grown,) = sending.measure(self._services.postgres, self._count)
+        check_count(outcome, grown)
         return outcome.rate
 
     def _prepare(self) -> None:
@@ -198,8 +170,8 @@ class Directus:
         except OSError:
             return False
 
-    def _count(self) -> int:
-        return self._services.postgres.number(self._database, "SELECT count(*) FROM pets")
+    def _count(self) -> tuple[int]:
+        return (self._services.postgres.number(self._database, "SELECT count(*) FROM pets"),)
 
 
 class Floor:
