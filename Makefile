@@ -10,7 +10,7 @@ RUNS ?= 5
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check bench bench-report requirements clean
+.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check bench bench-report bench-profile requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ bench: $(VENV)/installed-bench ## Measure against the peers (ONLY=publish: figur
 
 bench-report: $(VENV)/installed-bench ## Write docs/performance.md's tables and its plots from the figures
 	@$(BIN)/python -m benchmarks.report
+
+bench-profile: $(VENV)/installed-bench ## Draw where the time of a write goes: docs/images/write-path.svg
+	@$(BIN)/python -m benchmarks.profile
 
 $(VENV)/installed-bench: setup benchmarks/requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

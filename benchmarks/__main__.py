@@ -15,7 +15,7 @@ import traceback
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from benchmarks import consume, publish, rest
+from benchmarks import consume, growth, latency, publish, rest
 from benchmarks.figures import Figure, Group, Missing, Results, commit
 from benchmarks.services import services
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from benchmarks.services import Services
 
-GROUPS = (publish.GROUP, consume.GROUP, rest.GROUP)
+GROUPS = (publish.GROUP, consume.GROUP, rest.GROUP, latency.LATENCY, latency.FAIRNESS, growth.GROUP)
 
 
 def main() -> int:

@@ -92,6 +92,10 @@ class Process:
             raise Failed(f"{' '.join(self.command)} ended with {code}:\n{self.text[-4000:]}")
         return self.text
 
+    def children(self) -> list[int]:
+        """The processes that it has started and that are still there."""
+        return [pid for pid in _family(self.pid) if pid != self.pid]
+
     def cpu_seconds(self) -> float:
         """What it, its living children and those that it has seen end have used."""
         return sum(_cpu_seconds(pid) for pid in _family(self.pid))

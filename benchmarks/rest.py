@@ -24,26 +24,23 @@ _COST = 10
 
 
 class Ours:
-    """The product's web server on a database with 100 tenants of 100 items each."""
+    """The product's web server, on a database in which each tenant has items."""
 
-    def __init__(self, services: Services, stack: ExitStack) -> None:
-        self.services = services
-        self.product = Product.seeded(services, "bench_rest")
-        self.product.sow("POST")
-        self.bare = self.product.copied("bench_floor")
-        with services.postgres.connection(self.product.database) as connection:
-            rows.multiply(connection, "backend_item", times=_ITEMS_OF_A_TENANT)
-            connection.execute("VACUUM ANALYZE")
-        self.web = self.product.web()
+    def __init__(self, product: Product, stack: ExitStack) -> None:
+        self.services, self.product = product.services, product
+        self.web = product.web()
         stack.callback(self.web.stop)
 
     def post(self, *, tenants: int = 100) -> float:
         """Writes a second: checked, stored, billed, and with an event in the outbox."""
-        targets = [
+        return self._measure(self.post_targets()[:tenants], grows=("backend_item", rows.OUTBOX))
+
+    def post_targets(self) -> list[Target]:
+        """A write for each tenant."""
+        return [
             Target("POST", f"/api/{name}/{SCHEMA}", f"X-API-Key: {key}", BODY)
-            for name, key in list(self.product.keys.items())[:tenants]
+            for name, key in self.product.keys.items()
         ]
-        return self._measure(targets, grows=("backend_item", rows.OUTBOX))
 
     def get(self) -> float:
         """Reads a second, billed."""
@@ -70,20 +67,37 @@ class Ours:
         return tuple(map(int, found))
 
 
+def sown(services: Services) -> Product:
+    """A database with 100 tenants, each of which has written one item."""
+    product = Product.seeded(services, "bench_rest")
+    product.sow("POST")
+    return product
+
+
+def add_items(product: Product) -> None:
+    """Items to be read: 100 of each tenant."""
+    with product.services.postgres.connection(product.database) as connection:
+        rows.multiply(connection, "backend_item", times=_ITEMS_OF_A_TENANT)
+        connection.execute("VACUUM ANALYZE")
+
+
 _PEERS: dict[str, Callable[[Services, ExitStack], object]] = {"DRF": Drf, "Kinto": Kinto, "Directus": Directus}
 
 
 @contextmanager
 def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str, Callable[[], float]]]:
     with ExitStack() as stack:
-        ours = Ours(services, stack)
+        product = sown(services)
+        bare = product.copied("bench_floor")
+        add_items(product)
+        ours = Ours(product, stack)
         sides: dict[str, Callable[[], float]] = {
             "POST": ours.post,
             "GET": ours.get,
             "POST, one tenant": partial(ours.post, tenants=1),
         }
         if "pgbench POST" in wanted:
-            sides["pgbench POST"] = Floor(ours.bare).post
+            sides["pgbench POST"] = Floor(bare).post
         for name, make in _PEERS.items():
             if methods := [method for method in ("POST", "GET") if f"{name} {method}" in wanted]:
                 sides |= _sides_of(name, methods, partial(make, services, stack))
