@@ -12,15 +12,16 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from benchmarks import consume, growth, latency, publish, rest
-from benchmarks.figures import Figure, Group, Missing, Results, commit
+from benchmarks.figures import Figure, Group, Missing, Results, commit, taken_counts
 from benchmarks.services import services
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from benchmarks.services import Services
 
@@ -63,40 +64,44 @@ def main() -> int:
     return 1 if failures else 0
 
 
+@dataclass
+class _Measured:
+    """What the sides of a group gave, run by run."""
+
+    unit: str
+    values: dict[str, list[float]]
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def measure(self, name: str, side: Callable[[], float], *, run: int) -> None:
+        started = time.monotonic()
+        try:
+            self.values[name].append(side())
+        except Missing as error:
+            self.missing[name] = str(error)
+            print(f"  run {run}: {name}: missing: {error}", flush=True)
+            return
+        self.counts[name] = taken_counts()
+        counts = "".join(f", {what} {number:g}" for what, number in self.counts[name].items())
+        rate, seconds = self.values[name][-1], time.monotonic() - started
+        print(f"  run {run}: {name}: {rate:,.1f} {self.unit} ({seconds:.0f} s{counts})", flush=True)
+
+
 def _measure(running: Services, group: Group, figures: list[Figure], results: Results, *, runs: int) -> None:
     wanted = list(dict.fromkeys(side for figure in figures for side in figure.needs))
-    values: dict[str, list[float]] = {side: [] for side in wanted}
-    missing: dict[str, str] = {}
+    measured = _Measured(group.unit, {side: [] for side in wanted})
     with group.sides(running, wanted) as sides:
         for number in range(runs):
             for name in wanted:
-                if name not in missing:
-                    _measure_once(name, sides, values, missing, f"run {number + 1}: ", group.unit)
+                if name not in measured.missing:
+                    measured.measure(name, sides[name], run=number + 1)
     for figure in figures:
-        if lacking := [missing[side] for side in figure.needs if side in missing]:
+        if lacking := [measured.missing[side] for side in figure.needs if side in measured.missing]:
             results.note_missing(figure.name, lacking[0])
             print(f"{figure.name:32} missing: {lacking[0]}", flush=True)
             continue
-        made = results.note(figure, values, unit=group.unit, runs=runs)
+        made = results.note(figure, measured.values, measured.counts, unit=group.unit, runs=runs)
         print(f"{figure.name:32} {made:8.2f}   {_medians(results, figure)}", flush=True)
-
-
-def _measure_once(
-    name: str,
-    sides: Mapping[str, Callable[[], float]],
-    values: dict[str, list[float]],
-    missing: dict[str, str],
-    prefix: str,
-    unit: str,
-) -> None:
-    started = time.monotonic()
-    try:
-        values[name].append(sides[name]())
-    except Missing as error:
-        missing[name] = str(error)
-        print(f"  {prefix}{name}: missing: {error}", flush=True)
-    else:
-        print(f"  {prefix}{name}: {values[name][-1]:,.1f} {unit} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def _medians(results: Results, figure: Figure) -> str:

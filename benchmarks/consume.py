@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import bare
 from benchmarks.environments import PEERS, environment_of, node_folder_of, python_of
-from benchmarks.figures import Group, ratio
-from benchmarks.processes import SCALE, Failed, Process, all_of, run, wait_until
+from benchmarks.figures import Group, count, ratio
+from benchmarks.processes import SCALE, Busy, Failed, Process, all_of, cpu_seconds_of, run, wait_until
 from benchmarks.product import QUEUE, Product, tenant_names
 from benchmarks.seed import SCHEMA, payload
 
@@ -69,7 +69,11 @@ def drain(services: Services, consumers: Sequence[Process], filling: Sequence[st
     aws = services.aws
     _fill_and_wait(services, consumers, filling[:_WARM_UP], total=_WARM_UP)
     services.postgres.settle()
+    busy = Busy(
+        consumers=partial(cpu_seconds_of, consumers), postgresql=services.postgres.cpu_seconds, stub=aws.cpu_seconds
+    )
     started = _fill_and_wait(services, consumers, filling[_WARM_UP:], total=len(filling))
+    count(**busy.processors())
     return (len(filling) - _WARM_UP) / ((aws.queue(QUEUE)["last_delete_ns"] - started) / 1e9)
 
 

@@ -25,6 +25,22 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results.json" if SCALE == 1 else ROOT / "var" / "bench" / "trial.json"
 
 
+# What the side under measurement has counted besides.
+_counted: dict[str, float] = {}
+
+
+def count(**numbers: float) -> None:
+    """Note what else a measurement shows, such as how many processors each part kept busy."""
+    _counted.update({name: round(number, 2) for name, number in numbers.items()})
+
+
+def taken_counts() -> dict[str, float]:
+    """What was noted since this was last asked."""
+    taken = dict(_counted)
+    _counted.clear()
+    return taken
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A number in results.json, made of what was measured at the sides that it needs."""
@@ -68,8 +84,8 @@ class Results:
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Of each figure and side: median, least and greatest, and the unit.
     spreads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
-    # What a benchmark counted besides, such as processor seconds: by figure, side and name.
-    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # What the last run counted besides, by figure, side and name.
+    details: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     # Figures that could not be made here, and why.
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -85,16 +101,25 @@ class Results:
         made = self.runs.get(figure)
         return made is not None and made["commit"] == commit() and made["runs"] >= runs
 
-    def note(self, figure: Figure, values: Mapping[str, Sequence[float]], *, unit: str, runs: int) -> float:
+    def note(
+        self,
+        figure: Figure,
+        values: Mapping[str, Sequence[float]],
+        counts: Mapping[str, dict[str, float]],
+        *,
+        unit: str,
+        runs: int,
+    ) -> float:
         number = figure.value(values)
         self.ratios[figure.name] = round(number, 3)
         self.spreads[figure.name] = {side: _spread(values[side], unit) for side in figure.needs}
+        self.details[figure.name] = {side: counts[side] for side in figure.needs if counts.get(side)}
         self.runs[figure.name] = {"runs": runs, "commit": commit(), "at": datetime.now(UTC).isoformat("T", "seconds")}
         self.missing.pop(figure.name, None)
         return number
 
     def note_missing(self, figure: str, why: str) -> None:
-        for kept in (self.ratios, self.spreads, self.runs):
+        for kept in (self.ratios, self.spreads, self.runs, self.details):
             kept.pop(figure, None)
         self.missing[figure] = why
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from benchmarks import rows
-from benchmarks.figures import Figure, Group, median, ratio
+from benchmarks.figures import Figure, Group, count, median, ratio
 from benchmarks.load import CONNECTIONS, SECONDS, Load, Outcome
 from benchmarks.processes import SCALE, Failed, Process, wait_until
 from benchmarks.product import Product, Web
@@ -67,7 +67,7 @@ class Latency:
         delays = sorted(delays_ms(self._services, self._database).values())
         if len(delays) < outcome.succeeded:
             raise Failed(f"{outcome.succeeded} writes left {len(delays)} events")
-        print(f"  {outcome.rate:,.0f} of {most.rate:,.0f} writes/s, {len(delays)} events", flush=True)
+        count(writes_per_second=outcome.rate, at_most=most.rate, events=len(delays))
         self._p99.append(delays[int(len(delays) * 0.99)])
         return statistics.median(delays)
 

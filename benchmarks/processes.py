@@ -146,6 +146,22 @@ def base_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
+class Busy:
+    """How many processors each of some parts kept busy, from when this is made until it is asked."""
+
+    def __init__(self, **parts: Callable[[], float]) -> None:
+        self._parts, self._started = parts, time.monotonic()
+        self._before = {name: cpu_seconds() for name, cpu_seconds in parts.items()}
+
+    def processors(self) -> dict[str, float]:
+        seconds = time.monotonic() - self._started
+        return {name: (part() - self._before[name]) / seconds for name, part in self._parts.items()}
+
+
+def cpu_seconds_of(processes: Sequence[Process]) -> float:
+    return sum(process.cpu_seconds() for process in processes)
+
+
 @contextmanager
 def all_of(processes: Sequence[Process]) -> Iterator[Sequence[Process]]:
     """Processes that end together."""

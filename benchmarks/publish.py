@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from benchmarks import rows
 from benchmarks.environments import PEERS, environment_of, python_of
-from benchmarks.figures import Group, ratio
-from benchmarks.processes import SCALE, Failed, Process, all_of, run, wait_until
+from benchmarks.figures import Group, count, ratio
+from benchmarks.processes import SCALE, Busy, Failed, Process, all_of, cpu_seconds_of, run, wait_until
 from benchmarks.product import Product
 from benchmarks.records import check_records
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 EVENTS = int(20_000 * SCALE)
 _BUSES = 2
 # Peers send one event after the other, so that their rate is the same for fewer; their first are left out as warm-up.
-_CELERY_EVENTS, _CELERY_EVENTS_AT_15_MS, _PACKAGE_EVENTS = (int(n * SCALE) for n in (3_000, 1_000, 1_500))
+_CELERY_EVENTS, _CELERY_EVENTS_AT_15_MS, _PACKAGE_EVENTS = (int(n * SCALE) for n in (2_000, 800, 1_000))
 _WARM_UP = 0.1
 _WAITING, _WARMING = "bench_waiting", "bench_warming"
 
@@ -82,9 +83,15 @@ class Outbox:
             self._postgres.settle()
             aws.reset(latency_ms=latency_ms)
             started = self.release()
+            busy = Busy(
+                publishers=partial(cpu_seconds_of, publishers),
+                postgresql=self._postgres.cpu_seconds,
+                stub=aws.cpu_seconds,
+            )
             wait_until(lambda: aws.accepted() >= self.events, seconds=300, what="publishing", alive=publishers[0].check)
             self._wait_until_drained(publishers)
             seconds = (time.monotonic_ns() - started) / 1e9
+            count(**busy.processors())
         check_records(aws.records(), events=self.events, buses=self._buses, in_order=True)
         lost = "SELECT count(*) FROM eventing_outboxevent WHERE status <> 'delivered'"
         if self._postgres.number(self._database, lost):
@@ -102,7 +109,8 @@ def celery_per_event(services: Services, *, events: int, latency_ms: float = 0) 
     environment = environment_of(services, services.postgres.create("bench_celery"))
     services.redis.flush()
     services.aws.reset(latency_ms=latency_ms)
-    run([python, "app.py", "enqueue", str(events)], environment=environment, cwd=folder)
+    printed = run([python, "app.py", "enqueue", str(events)], environment=environment, cwd=folder)
+    count(enqueue_ms=json.loads(printed.splitlines()[-1])["enqueue_ms"])
     services.postgres.settle()
     command = [python, "-m", "celery", "-A", "app", "worker", "--pool", "prefork", "--concurrency", "2", "--loglevel"]
     command += ["WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]

@@ -73,6 +73,7 @@ def main() -> None:
     for name, text in {
         "ratios": _table(results, RATIOS),
         "times": _table(results, TIMES),
+        "busy": _busy(results),
         "versions": _versions(results),
     }.items():
         page = _replaced(page, name, text)
@@ -98,6 +99,15 @@ def _table(results: Results, goals: Sequence[Goal]) -> str:
                 for side, spread in results.spreads[goal.figure].items()
             )
         lines.append(f"| `{goal.figure}` | {goal.what} | {goal.text} | {shown} | {sides} |")
+    return "\n".join(lines)
+
+
+def _busy(results: Results) -> str:
+    lines = ["| figure | side | processors kept busy, of two |", "| --- | --- | --- |"]
+    for figure in ("two_publishers", "two_consumers"):
+        for side, counts in results.details.get(figure, {}).items():
+            shares = ", ".join(f"{part} {number:.2f}" for part, number in counts.items())
+            lines.append(f"| `{figure}` | {side} | {shares} |")
     return "\n".join(lines)
 
 
