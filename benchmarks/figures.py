@@ -94,7 +94,9 @@ class Results:
         return cls(**json.loads(RESULTS.read_text())) if RESULTS.exists() else cls()
 
     def save(self) -> None:
-        RESULTS.write_text(json.dumps(vars(self), indent=2, sort_keys=True) + "\n")
+        # Sorted by figure; a figure's sides keep their order, ours first.
+        kept = {name: dict(sorted(content.items())) for name, content in vars(self).items()}
+        RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
 
     def has(self, figure: str, *, runs: int) -> bool:
         """Whether the figure was made of this very code, with at least that many runs."""

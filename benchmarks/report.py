@@ -162,6 +162,8 @@ def _plot_sides(results: Results) -> None:
         axes.annotate(f" {side}", (peer["max"], place - 0.18), va="center", fontsize=7)
     axes.set_yticks(range(len(shown)), list(reversed(shown)))
     axes.set_xscale("log")
+    axes.set_xlim(left=10)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("a second (logarithmic); blue: Blockforger, grey: the peer; lines: least to greatest")
     figure.savefig(IMAGES / "sides.svg", metadata={"Date": None})
 

@@ -1,0 +1,64 @@
+"""The page about performance, and the figures that it tells."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks import figures, report
+from benchmarks.__main__ import GROUPS
+from benchmarks.figures import Results, ratio
+from benchmarks.report import RATIOS, TIMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVENTS = ratio("publish_vs_outbox_package", "ours", "slower", "faster")
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Results:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "results.json")
+    return Results()
+
+
+def test_every_figure_is_told_and_every_told_figure_is_measured() -> None:
+    measured = [figure.name for group in GROUPS for figure in group.figures]
+    assert sorted(measured) == sorted(goal.figure for goal in (*RATIOS, *TIMES))
+
+
+def test_a_ratio_is_that_of_the_medians_against_the_best_peer(results: Results) -> None:
+    values = {"ours": [100.0, 900.0, 300.0], "slower": [10.0, 10.0, 10.0], "faster": [30.0, 20.0, 30.0]}
+    assert results.note(EVENTS, values, {}, unit="events/s", runs=3) == 10.0
+    assert results.spreads[EVENTS.name]["ours"] == {"median": 300.0, "min": 100.0, "max": 900.0, "unit": "events/s"}
+
+
+def test_what_is_measured_later_leaves_other_figures_as_they_are(results: Results) -> None:
+    results.note(EVENTS, {"ours": [4.0], "slower": [1.0], "faster": [2.0]}, {}, unit="events/s", runs=1)
+    results.save()
+    later = Results.load()
+    later.note(ratio("hot_tenant", "a", "b"), {"a": [9.0], "b": [10.0]}, {}, unit="requests/s", runs=1)
+    later.save()
+    assert json.loads(figures.RESULTS.read_text())["ratios"] == {"hot_tenant": 0.9, EVENTS.name: 2.0}
+
+
+def test_a_figure_that_cannot_be_made_is_missing_not_kept(results: Results) -> None:
+    results.note(EVENTS, {"ours": [4.0], "slower": [1.0], "faster": [2.0]}, {}, unit="events/s", runs=1)
+    results.note_missing(EVENTS.name, "npm is not here")
+    assert EVENTS.name not in results.ratios
+    assert results.missing == {EVENTS.name: "npm is not here"}
+
+
+def test_the_page_has_room_for_the_tables(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "docs" / "performance.md"
+    page.parent.mkdir()
+    shutil.copy(report.PAGE, page)
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "IMAGES", tmp_path / "docs" / "images")
+    results.save()
+    report.main()
+    assert page.read_text().count("not measured yet") == len(RATIOS) + len(TIMES)
