@@ -1,0 +1,176 @@
+"""The one who kills: a shuffled deck of blows, so that each kind falls at least once before one falls again."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.chaos.aws import FakeAws
+    from tests.chaos.processes import Process, Supervisor
+    from tests.chaos.servers import PostgreSQL, Redis
+
+# Longer than the lease of the product's processes (25 seconds).
+_FREEZE_SECONDS = 27.0
+_AMBUSH_SECONDS = 3.0
+_OUTAGE_SECONDS = 2.5
+
+
+class Killer(threading.Thread):
+    """Strikes until stopped. `count` says what was struck how often."""
+
+    def __init__(
+        self, seed: int, supervisor: Supervisor, postgresql: PostgreSQL, redis: Redis, aws: FakeAws, pause: float
+    ) -> None:
+        super().__init__(name="killer", daemon=True)
+        self._dice = random.Random(f"{seed}:killer")
+        self._supervisor, self._postgresql, self._redis, self._aws = supervisor, postgresql, redis, aws
+        self._pause = pause
+        self.stopping = threading.Event()
+        self.count: Counter[str] = Counter()
+        self._freezers: list[threading.Thread] = []
+        self._frozen_until = 0.0
+
+    def run(self) -> None:
+        deck: list[Callable[[], None]] = []
+        self.stopping.wait(self._pause)
+        while not self.stopping.is_set():
+            if not deck:
+                deck = self._deck()
+            deck.pop()()
+            self.stopping.wait(self._dice.uniform(0.5, 1.5) * self._pause)
+
+    def last_blow(self) -> None:
+        """When nobody writes any more: the broker forgets everything, and whoever publishes dies."""
+        self._redis.flush()
+        self.count["last blow"] += 1
+        for role in ("worker", "publisher"):
+            for process in self._supervisor.of_role(role):
+                process.kill()
+
+    def let_go(self) -> None:
+        """Wake who is frozen, and wait for those who would."""
+        self.stopping.set()
+        for freezer in self._freezers:
+            freezer.join()
+
+    def _deck(self) -> list[Callable[[], None]]:
+        deck = [
+            *[self._kill_web] * 3,
+            self._kill_worker,
+            self._kill_worker_child,
+            self._kill_publisher,
+            *[self._kill_publisher_before_its_answer] * 2,
+            *[self._kill_consumer] * 2,
+            self._kill_consumer_after_receive,
+            *[self._kill_consumer_before_delete] * 2,
+            self._restart_postgresql,
+            self._restart_redis,
+            self._flush_redis,
+            self._outage_of_aws,
+        ]
+        self._dice.shuffle(deck)
+        # Drawn first: it takes longest.
+        return [*deck, self._freeze_publisher]
+
+    def _one_of(self, role: str) -> Process | None:
+        awake = [process for process in self._supervisor.of_role(role) if not process.is_frozen]
+        return self._dice.choice(awake) if awake else None
+
+    def _kill(self, role: str) -> None:
+        if process := self._one_of(role):
+            process.kill()
+            self.count[f"kill -9 {role}"] += 1
+
+    def _kill_web(self) -> None:
+        self._kill("web")
+
+    def _kill_worker(self) -> None:
+        self._kill("worker")
+
+    def _kill_publisher(self) -> None:
+        self._kill("publisher")
+
+    def _kill_consumer(self) -> None:
+        self._kill("consumer")
+
+    def _kill_worker_child(self) -> None:
+        process = self._one_of("worker")
+        if process and process.kill_a_child():
+            self.count["kill -9 worker's child"] += 1
+
+    def _kill_publisher_before_its_answer(self) -> None:
+        self._ambush("publisher", "PutEvents", "kill -9 publisher, accepted and not answered")
+
+    def _kill_consumer_after_receive(self) -> None:
+        """Before its commit, or in the midst of its batch."""
+        self._ambush("consumer", "ReceiveMessage", "kill -9 consumer, received", delay=self._dice.uniform(0, 0.05))
+
+    def _kill_consumer_before_delete(self) -> None:
+        self._ambush("consumer", "DeleteMessageBatch", "kill -9 consumer, committed")
+
+    def _ambush(self, role: str, operation: str, name: str, *, delay: float = 0.0) -> None:
+        process = self._one_of(role)
+        if process is None:
+            return
+        struck = threading.Event()
+
+        def strike() -> None:
+            if delay:
+                # It gets its answer, and dies over it.
+                threading.Timer(delay, process.kill).start()
+            else:
+                process.kill()
+            self.count[name] += 1
+            struck.set()
+
+        self._aws.faults.lay_ambush(process.name, operation, strike)
+        struck.wait(_AMBUSH_SECONDS)
+
+    def _freeze_publisher(self) -> None:
+        """SIGSTOP in the midst of a call, until its lease has passed: it wakes with an answer that is none of its."""
+        process = self._one_of("publisher")
+        if process is None or len(self._supervisor.of_role("publisher")) < 2 or time.monotonic() < self._frozen_until:
+            return
+        struck = threading.Event()
+
+        def strike() -> None:
+            process.freeze()
+            self._frozen_until = time.monotonic() + _FREEZE_SECONDS
+            self.count["SIGSTOP publisher, until its lease is over"] += 1
+            freezer = threading.Thread(target=self._thaw_later, args=(process,), daemon=True)
+            self._freezers.append(freezer)
+            freezer.start()
+            struck.set()
+
+        self._aws.faults.lay_ambush(process.name, "PutEvents", strike)
+        struck.wait(_AMBUSH_SECONDS)
+
+    def _thaw_later(self, process: Process) -> None:
+        time.sleep(_FREEZE_SECONDS)
+        process.thaw()
+
+    def _restart_postgresql(self) -> None:
+        self._postgresql.crash_and_restart()
+        self.count["restart of PostgreSQL"] += 1
+
+    def _restart_redis(self) -> None:
+        self._redis.kill()
+        time.sleep(self._dice.uniform(0.1, 1.0))
+        self._redis.start()
+        self.count["restart of Redis"] += 1
+
+    def _flush_redis(self) -> None:
+        self._redis.flush()
+        self.count["FLUSHALL"] += 1
+
+    def _outage_of_aws(self) -> None:
+        self._aws.faults.is_outage = True
+        self.stopping.wait(_OUTAGE_SECONDS)
+        self._aws.faults.is_outage = False
+        self.count["outage of EventBridge"] += 1
