@@ -7,20 +7,22 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.chaos import storm
+from tests.chaos.killer import KINDS
 from tests.chaos.servers import MissingError
 from tests.chaos.storm import ROLES, Plan, Storm
-from tests.chaos.verdict import violations
+from tests.chaos.verdict import unexplained_duplicates, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tests.chaos.observations import Observations
 
-_SHOWN = 30
+_SHOWN_OF_A_KIND = 8
 
 
 def main() -> int:
@@ -29,6 +31,7 @@ def main() -> int:
     parser.add_argument("--duration", type=float, default=60, help="seconds of storm; what drains comes on top")
     parser.add_argument("--drain", type=float, default=120, help="seconds within which everything must drain")
     parser.add_argument("--roles", default=",".join(ROLES), help="processes to run, with commas between")
+    parser.add_argument("--blows", default=",".join(KINDS), help="kinds of blows, with commas between")
     parser.add_argument("--blow-pause", type=float, default=2.5, help="seconds between two blows, on the average")
     parser.add_argument("--stop-at-first", action="store_true", help="end as soon as something is wrong for certain")
     parser.add_argument("--keep", action="store_true", help="keep the run's folder: logs and databases")
@@ -38,6 +41,7 @@ def main() -> int:
         duration=options.duration,
         drain=options.drain,
         roles=tuple(options.roles.split(",")),
+        blows=tuple(options.blows.split(",")),
         blow_pause=options.blow_pause,
         stops_at_first=options.stop_at_first,
     )
@@ -51,8 +55,10 @@ def main() -> int:
     try:
         run = Storm(plan, say=print, home=home)
         seen = run.run()
-    except MissingError as error:
-        print(f"chaos: FAILED: {error}")
+    except Exception as error:  # the outermost: whatever broke, the last line says so
+        if not isinstance(error, MissingError):
+            traceback.print_exc()
+        print(f"chaos: FAILED, it broke itself: {error}")
         return 1
     finally:
         if options.keep:
@@ -61,10 +67,8 @@ def main() -> int:
             storm.clear(home)
     found = broken + violations(seen)
     _print_report(run, seen)
-    for violation in found[:_SHOWN]:
-        print(f"VIOLATION {violation}")
-    if len(found) > _SHOWN:
-        print(f"… and {len(found) - _SHOWN} more")
+    if found:
+        _print_violations(found)
     verdict = f"FAILED, {len(found)} violations" if found else "ok"
     print(
         f"chaos: {verdict}; seed {plan.seed}, {plan.duration:g} s of storm, {time.monotonic() - began:.0f} s in all;"
@@ -80,16 +84,31 @@ def _print_report(run: Storm, seen: Observations) -> None:
     _print("REST answers", rest.items())
     _print("input events", [("sent", len(seen.sent)), ("unreadable", len(seen.unreadable)), *records.items()])
     _print("kills and blows", run.killer.count.items())
-    _print("starts", [(name, process.started[name]) for name, process in run.supervisor.processes.items()])
+    _print("starts", [(name, process.starts) for name, process in run.supervisor.processes.items()])
     _print("faults of AWS", run.faults.count.items())
     _print("SQS", [("redelivered", run.queue.redelivered), ("of these on purpose", run.queue.twice)])
     _print("bus", [("accepted", len(seen.acceptances)), ("duplicates", run.buses.duplicates())])
+    _print_unexplained(seen)
     if run.drained_after is not None:
         print(f"drained after: {run.drained_after:.1f} s")
     if run.supervisor.ended_by_themselves:
         print(f"ended by themselves: {', '.join(run.supervisor.ended_by_themselves)}")
     if run.late:
         print(f"did not heed SIGTERM: {', '.join(run.late)}")
+
+
+def _print_unexplained(seen: Observations) -> None:
+    print(f"duplicates that no fault and no kill explains: {len(unexplained_duplicates(seen))}")
+
+
+def _print_violations(found: list[str]) -> None:
+    shown = Counter[str]()
+    for violation in found:
+        kind = violation.partition(":")[0]
+        shown[kind] += 1
+        if shown[kind] <= _SHOWN_OF_A_KIND:
+            print(f"VIOLATION {violation}")
+    _print("violations", shown.items())
 
 
 def _print(title: str, counts: Iterable[tuple[str, int]]) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _IDENTITY = """<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
 <GetCallerIdentityResult><Account>111111111111</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"""
+_HANGING_UP = {Fault.RESET_AFTER, Fault.SILENCE, Fault.LONG_SILENCE}
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 
 
@@ -89,18 +90,20 @@ class FakeAws:
         if service == "AmazonSQS":
             status, body, headers = self._of_sqs(operation, request, fault)
         else:
-            status, body, headers = *self._of_events(operation, request, fault), {}
+            status, body, headers = *self._of_events(operation, request, fault, process), {}
         if strike := self.faults.ambush(process, operation):
             strike()
         if fault in {Fault.SILENCE, Fault.LONG_SILENCE}:
             time.sleep(self.faults.seconds(fault))
-        if fault in {Fault.RESET_AFTER, Fault.SILENCE, Fault.LONG_SILENCE}:
+        if fault in _HANGING_UP:
             connection.hang_up()
             return
         answer = "{{{" if fault is Fault.GARBLED else json.dumps(body)
         connection.send(status, "application/x-amz-json-1.0", answer, **headers)
 
-    def _of_events(self, operation: str, request: dict[str, Any], fault: Fault) -> tuple[int, dict[str, Any]]:
+    def _of_events(
+        self, operation: str, request: dict[str, Any], fault: Fault, process: str
+    ) -> tuple[int, dict[str, Any]]:
         if fault is Fault.THROTTLE:
             return 400, _error("ThrottlingException")
         if fault is Fault.SERVER_ERROR:
@@ -109,8 +112,12 @@ class FakeAws:
             bus = self.buses.describe(request["Name"])
             return (200, bus) if bus else (400, _error("ResourceNotFoundException"))
         if operation == "PutEvents":
-            fails = fault is Fault.FAILED_ENTRIES
-            answer = self.buses.put(request["Entries"], lambda _: self.faults.entry_error() if fails else None)
+            answer = self.buses.put(
+                request["Entries"],
+                lambda _: self.faults.entry_error() if fault is Fault.FAILED_ENTRIES else None,
+                process=process,
+                is_in_doubt=fault in {*_HANGING_UP, Fault.GARBLED},
+            )
             return (200, answer) if answer else (400, _error("ValidationException"))
         return 400, _error("UnknownOperationException")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,6 @@ class Buses:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls = 0
         self.accepted: list[Acceptance] = []
         # The entries as they came, in which no secret may be.
         self.texts: list[str] = []
@@ -42,14 +42,21 @@ class Buses:
         arn = next((bus for bus in BUSES if name in {bus, bus.rpartition("/")[2]}), None)
         return {"Name": arn.rpartition("/")[2], "Arn": arn} if arn else None
 
-    def put(self, entries: list[_Entry], error_of: Callable[[_Entry], str | None]) -> dict[str, Any] | None:
-        """Accept the entries, but for those that get an error. None: the call is not valid, as AWS sees it."""
+    def put(
+        self, entries: list[_Entry], error_of: Callable[[_Entry], str | None], *, process: str, is_in_doubt: bool
+    ) -> dict[str, Any] | None:
+        """Accept the entries, but for those that get an error. None: the call is not valid, as AWS sees it.
+
+        It is in doubt if the process that sends it will not get the answer.
+        """
         if not 1 <= len(entries) <= _MAX_ENTRIES or sum(map(_size, entries)) > _MAX_BYTES:
             return None
         with self._lock:
-            self._calls += 1
             self._check(entries)
-            answers = [self._put_one(entry, error_of(entry) or _error_in(entry)) for entry in entries]
+            answers = [
+                self._put_one(entry, error_of(entry) or _error_in(entry), process, is_in_doubt=is_in_doubt)
+                for entry in entries
+            ]
         return {"FailedEntryCount": sum("ErrorCode" in answer for answer in answers), "Entries": answers}
 
     def duplicates(self) -> int:
@@ -57,15 +64,15 @@ class Buses:
         with self._lock:
             return self.accepted_once.total() - len(self.accepted_once)
 
-    def _put_one(self, entry: _Entry, error: str | None) -> dict[str, str]:
+    def _put_one(self, entry: _Entry, error: str | None, process: str, *, is_in_doubt: bool) -> dict[str, str]:
         if error is not None:
             return {"ErrorCode": error, "ErrorMessage": f"{error} happened"}
         # A bus that does not exist answers with success, and drops the event.
         if entry["EventBusName"] in BUSES:
-            self._accept(entry)
+            self._accept(entry, process, is_in_doubt=is_in_doubt)
         return {"EventId": str(uuid.uuid4())}
 
-    def _accept(self, entry: _Entry) -> None:
+    def _accept(self, entry: _Entry, process: str, *, is_in_doubt: bool) -> None:
         item, own = entry["Resources"]
         event, _, sequence = own.removeprefix("urn:blockforger:event:").partition(":")
         acceptance = Acceptance(
@@ -75,7 +82,9 @@ class Buses:
             sequence=int(sequence),
             detail_type=entry["DetailType"],
             detail=json.loads(entry["Detail"]),
-            call=self._calls,
+            process=process,
+            at=time.monotonic(),
+            is_in_doubt=is_in_doubt,
         )
         stream = (acceptance.bus, item)
         if event not in self.accepted_once and acceptance.sequence < self._latest.get(stream, 0):

@@ -14,23 +14,25 @@ if TYPE_CHECKING:
     from tests.chaos.aws import FakeAws
     from tests.chaos.processes import Process, Supervisor
     from tests.chaos.servers import PostgreSQL, Redis
+    from tests.chaos.storm import Plan
 
 # Longer than the lease of the product's processes (25 seconds).
 _FREEZE_SECONDS = 27.0
 _AMBUSH_SECONDS = 3.0
 _OUTAGE_SECONDS = 2.5
+# The last nudges are on their way for a moment.
+_NUDGE_SECONDS = 0.3
+KINDS = ("web", "worker", "publisher", "consumer", "postgresql", "redis", "aws", "freeze")
 
 
 class Killer(threading.Thread):
     """Strikes until stopped. `count` says what was struck how often."""
 
-    def __init__(
-        self, seed: int, supervisor: Supervisor, postgresql: PostgreSQL, redis: Redis, aws: FakeAws, pause: float
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, postgresql: PostgreSQL, redis: Redis, aws: FakeAws, plan: Plan) -> None:
         super().__init__(name="killer", daemon=True)
-        self._dice = random.Random(f"{seed}:killer")
+        self._dice = random.Random(f"{plan.seed}:killer")
         self._supervisor, self._postgresql, self._redis, self._aws = supervisor, postgresql, redis, aws
-        self._pause = pause
+        self._pause, self._kinds = plan.blow_pause, plan.blows
         self.stopping = threading.Event()
         self.count: Counter[str] = Counter()
         self._freezers: list[threading.Thread] = []
@@ -47,6 +49,7 @@ class Killer(threading.Thread):
 
     def last_blow(self) -> None:
         """When nobody writes any more: the broker forgets everything, and whoever publishes dies."""
+        time.sleep(_NUDGE_SECONDS)
         self._redis.flush()
         self.count["last blow"] += 1
         for role in ("worker", "publisher"):
@@ -60,23 +63,23 @@ class Killer(threading.Thread):
             freezer.join()
 
     def _deck(self) -> list[Callable[[], None]]:
-        deck = [
-            *[self._kill_web] * 3,
-            self._kill_worker,
-            self._kill_worker_child,
-            self._kill_publisher,
-            *[self._kill_publisher_before_its_answer] * 2,
-            *[self._kill_consumer] * 2,
-            self._kill_consumer_after_receive,
-            *[self._kill_consumer_before_delete] * 2,
-            self._restart_postgresql,
-            self._restart_redis,
-            self._flush_redis,
-            self._outage_of_aws,
-        ]
+        kinds: dict[str, list[Callable[[], None]]] = {
+            "web": [self._kill_web] * 3,
+            "worker": [self._kill_worker, self._kill_worker_child],
+            "publisher": [self._kill_publisher, *[self._kill_publisher_before_its_answer] * 2],
+            "consumer": [
+                *[self._kill_consumer] * 2,
+                self._kill_consumer_after_receive,
+                *[self._kill_consumer_before_delete] * 2,
+            ],
+            "postgresql": [self._restart_postgresql],
+            "redis": [self._restart_redis, self._flush_redis],
+            "aws": [self._outage_of_aws],
+        }
+        deck = [blow for kind, blows in kinds.items() if kind in self._kinds for blow in blows]
         self._dice.shuffle(deck)
         # Drawn first: it takes longest.
-        return [*deck, self._freeze_publisher]
+        return [*deck, self._freeze_publisher] if "freeze" in self._kinds else deck
 
     def _one_of(self, role: str) -> Process | None:
         awake = [process for process in self._supervisor.of_role(role) if not process.is_frozen]

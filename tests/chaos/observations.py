@@ -48,7 +48,10 @@ class Acceptance:
     sequence: int
     detail_type: str
     detail: dict[str, Any]
-    call: int
+    # Which process sent it and when, and whether a fault kept the answer from it.
+    process: str = ""
+    at: float = 0.0
+    is_in_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +118,7 @@ class Observations:
     rewritten: list[str] = field(default_factory=list)
     # What audit_ledger printed, if it was not content.
     audit: str = ""
+    # When each process was killed or frozen; under "" when the database went away and came back.
+    strikes: dict[str, list[float]] = field(default_factory=dict)
     # What the fake AWS can tell at once, such as two entries of an item in one call.
     seen_by_aws: list[str] = field(default_factory=list)

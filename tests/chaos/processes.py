@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,7 +48,9 @@ class Process:
     is_frozen: bool = False
     # Whether we ended it: if not, its end is news.
     was_killed: bool = False
-    started: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+    # When it was killed or frozen.
+    struck: list[float] = field(default_factory=list)
     _popen: subprocess.Popen[bytes] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -66,12 +67,12 @@ class Process:
                 start_new_session=True,
             )
         self.was_killed = False
-        self.started[self.name] += 1
+        self.starts += 1
 
     def kill(self) -> None:
         """SIGKILL for the process and all that it started."""
         with self._lock:
-            self.was_killed = True
+            self._note_strike()
             self._signal(signal.SIGKILL)
             if self._popen is not None:
                 self._popen.wait()
@@ -84,13 +85,14 @@ class Process:
             pids = children.read_text().split() if children.exists() else []
             if not pids:
                 return False
-            self.was_killed = True
+            self._note_strike()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pids[-1]), signal.SIGKILL)
             return True
 
     def freeze(self) -> None:
         self.is_frozen = True
+        self.struck.append(time.monotonic())
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -114,6 +116,10 @@ class Process:
         except subprocess.TimeoutExpired:
             return False
         return True
+
+    def _note_strike(self) -> None:
+        self.was_killed = True
+        self.struck.append(time.monotonic())
 
     def _signal(self, number: signal.Signals) -> None:
         if self._popen is not None and self._popen.poll() is None:

@@ -42,6 +42,8 @@ class PostgreSQL:
         self._data = home / "postgresql"
         self._log = home / "postgresql.log"
         self.port = free_port()
+        # When it went away and came back.
+        self.crashes: list[float] = []
         # initdb and postgres refuse to run as root.
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         self._data.mkdir()
@@ -73,7 +75,9 @@ class PostgreSQL:
 
     def crash_and_restart(self) -> None:
         """End every connection at once and recover from the log, as after a loss of power."""
+        self.crashes.append(time.monotonic())
         self._control("restart", "-m", "immediate")
+        self.crashes.append(time.monotonic())
 
     def stop(self) -> None:
         self._control("stop", "-m", "immediate")

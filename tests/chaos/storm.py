@@ -19,7 +19,7 @@ from tests.chaos import processes, stage, writers
 from tests.chaos.aws import FakeAws
 from tests.chaos.buses import Buses
 from tests.chaos.faults import Faults
-from tests.chaos.killer import Killer
+from tests.chaos.killer import KINDS, Killer
 from tests.chaos.observations import Observations
 from tests.chaos.processes import ROOT, Supervisor
 from tests.chaos.queues import Queue
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ROLES = ("web", "worker", "publisher", "consumer")
 _READY_SECONDS = 60
 _HURRY_EVERY_SECONDS = 5
+_LAST_WRITES_SECONDS = 1.0
+_SECRET_CHARACTERS = 43
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Plan:
     duration: float = 60
     drain: float = 120
     roles: tuple[str, ...] = ROLES
+    blows: tuple[str, ...] = KINDS
     rest_writers: int = 5
     event_senders: int = 2
     # Seconds between two writes of one writer, and between two blows, on the average.
@@ -98,20 +101,17 @@ class Storm:
             self.supervisor.start()
             _wait_for_web(ports)
             self.say("The processes are up; the storm begins.")
-            self._storm(
-                ports,
-                keys,
-                Killer(self.plan.seed, self.supervisor, postgresql, redis, aws, self.plan.blow_pause),
-                witness,
-            )
+            self.killer = Killer(self.supervisor, postgresql, redis, aws, self.plan)
+            self._storm(ports, keys, witness)
             return self._observations(postgresql, environment, keys, witness)
 
-    def _storm(self, ports: list[int], keys: dict[str, str], killer: Killer, witness: Witness) -> None:
-        plan = self.plan
-        self.killer = killer
+    def _storm(self, ports: list[int], keys: dict[str, str], witness: Witness) -> None:
+        plan, killer = self.plan, self.killer
         self.rest = [RestWriter(f"rest{n}", plan.seed, ports, keys, plan.write_pause) for n in range(plan.rest_writers)]
         self.senders = [
-            EventSender(f"sender{n}", plan.seed, self.queue, keys, plan.write_pause) for n in range(plan.event_senders)
+            EventSender(f"sender{n}", plan.seed, self.queue, keys, plan.write_pause)
+            for n in range(plan.event_senders)
+            if "consumer" in plan.roles
         ]
         for thread in (*self.rest, *self.senders, killer):
             thread.start()
@@ -120,6 +120,9 @@ class Storm:
             time.sleep(0.5)
         killer.stopping.set()
         killer.join()
+        # What is written now waits for certain when the last blow falls.
+        self.faults.is_outage = True
+        time.sleep(_LAST_WRITES_SECONDS)
         writers.stop([*self.rest, *self.senders])
         killer.last_blow()
         self.faults.is_on = self.faults.is_outage = False
@@ -160,6 +163,8 @@ class Storm:
         seen.sent = [sent for sender in self.senders for sent in sender.sent]
         seen.unreadable = [body for sender in self.senders for body in sender.unreadable]
         seen.acceptances = list(self.buses.accepted)
+        seen.strikes = {name: process.struck for name, process in self.supervisor.processes.items()}
+        seen.strikes[""] = postgresql.crashes
         seen.seen_by_aws = list(self.buses.violations)
         seen.left_in_queue, seen.dead_letters = self.queue.bodies(), list(self.queue.dead_letters)
         witness.tell(seen)
@@ -170,7 +175,7 @@ class Storm:
             f"leak: the API key of {tenant} is in {name}."
             for name, text in texts.items()
             for tenant, key in keys.items()
-            if key.rpartition("_")[2] in text or key[-43:] in text
+            if key[-_SECRET_CHARACTERS:] in text
         ]
         return seen
 

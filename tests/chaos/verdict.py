@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tests.chaos.observations import Acceptance, Entry, Observations, Rule, Write
 
 COST = 10
+# A call of a process that was killed may reach AWS a moment later.
+_STRIKE_SECONDS = 2.0
+_TOLERATED_DUPLICATES = 0.01
 # Nobody can tell from these whether a write was carried out (503: the database went away meanwhile).
 _SAYS_NOTHING = {502, 503, 504}
 
@@ -30,6 +33,8 @@ def violations(seen: Observations) -> list[str]:
         *seen.seen_by_aws,
         *seen.rewritten,
         *seen.leaks,
+        *_of_leftovers(seen),
+        *_of_duplicates(seen),
         *_of_order(seen.acceptances, seen.rules),
         *_of_events(seen, carried_out),
         *_of_writes(seen),
@@ -37,7 +42,6 @@ def violations(seen: Observations) -> list[str]:
         *_of_real_time(seen),
         *_of_items(seen),
         *_of_money(seen),
-        *_of_leftovers(seen),
     ]
 
 
@@ -50,6 +54,27 @@ def first_acceptances(acceptances: Iterable[Acceptance]) -> list[Acceptance]:
             known.add(acceptance.event)
             first.append(acceptance)
     return first
+
+
+def unexplained_duplicates(seen: Observations) -> list[Acceptance]:
+    """Acceptances of an event whose last sender had got its answer, and lived to write it down."""
+    last: dict[str, Acceptance] = {}
+    found = []
+    for acceptance in seen.acceptances:
+        before = last.get(acceptance.event)
+        if before is not None and not before.is_in_doubt:
+            strikes = (*seen.strikes.get(before.process, []), *seen.strikes.get("", []))
+            if not any(before.at - _STRIKE_SECONDS <= strike <= acceptance.at for strike in strikes):
+                found.append(acceptance)
+        last[acceptance.event] = acceptance
+    return found
+
+
+def _of_duplicates(seen: Observations) -> Iterator[str]:
+    """A few may come of a machine that stood still for longer than a lease."""
+    found = unexplained_duplicates(seen)
+    if len(found) > _TOLERATED_DUPLICATES * len(seen.acceptances):
+        yield f"duplicates: {len(found)} of {len(seen.acceptances)} events were sent again for no reason."
 
 
 def _of_order(acceptances: Iterable[Acceptance], rules: dict[str, list[Rule]]) -> Iterator[str]:
