@@ -22,6 +22,8 @@ _AMBUSH_SECONDS = 3.0
 _OUTAGE_SECONDS = 2.5
 # The last nudges are on their way for a moment.
 _NUDGE_SECONDS = 0.3
+# While the database is away, a consumer that has just started finds that out by one batch.
+_NOTICED_AFTER_SECONDS, _AWAY_SECONDS, _RECEIVED_IN_VAIN = 2.0, 5.0, 30
 KINDS = ("web", "worker", "publisher", "consumer", "postgresql", "redis", "aws", "freeze")
 
 
@@ -35,6 +37,8 @@ class Killer(threading.Thread):
         self._pause, self._kinds = plan.blow_pause, plan.blows
         self.stopping = threading.Event()
         self.count: Counter[str] = Counter()
+        # What can be told at once to be wrong.
+        self.violations: list[str] = []
         self._freezers: list[threading.Thread] = []
         self._frozen_until = 0.0
 
@@ -72,7 +76,7 @@ class Killer(threading.Thread):
                 self._kill_consumer_after_receive,
                 *[self._kill_consumer_before_delete] * 2,
             ],
-            "postgresql": [self._restart_postgresql],
+            "postgresql": [self._restart_postgresql, self._take_postgresql_away],
             "redis": [self._restart_redis, self._flush_redis],
             "aws": [self._outage_of_aws],
         }
@@ -161,6 +165,18 @@ class Killer(threading.Thread):
     def _restart_postgresql(self) -> None:
         self._postgresql.crash_and_restart()
         self.count["restart of PostgreSQL"] += 1
+
+    def _take_postgresql_away(self) -> None:
+        """For a while: who consumes must stop receiving, or the outage empties the queue into the dead letters."""
+        self._postgresql.go_away()
+        time.sleep(_NOTICED_AFTER_SECONDS)
+        before = self._aws.queue.received
+        time.sleep(_AWAY_SECONDS)
+        received = self._aws.queue.received - before
+        self._postgresql.come_back()
+        self.count["PostgreSQL away for a while"] += 1
+        if received > _RECEIVED_IN_VAIN:
+            self.violations.append(f"outage: {received} messages were received while the database was away.")
 
     def _restart_redis(self) -> None:
         self._redis.kill()

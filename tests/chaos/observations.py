@@ -120,5 +120,5 @@ class Observations:
     audit: str = ""
     # When each process was killed or frozen; under "" when the database went away and came back.
     strikes: dict[str, list[float]] = field(default_factory=dict)
-    # What the fake AWS can tell at once, such as two entries of an item in one call.
-    seen_by_aws: list[str] = field(default_factory=list)
+    # What could be told at once, such as two entries of an item in one call.
+    seen_at_once: list[str] = field(default_factory=list)

@@ -53,6 +53,7 @@ class Queue:
         self.dead_letters: list[str] = []
         self.misbehaves = True
         self.twice = 0
+        self.received = 0
         self.redelivered = 0
 
     def send(self, body: str) -> None:
@@ -125,6 +126,7 @@ class Queue:
                 continue
             if len(found) == at_most:
                 break
+            self.received += 1
             self.redelivered += message.receives > 0
             message.receives += 1
             message.receipt = f"{message.id}:{message.receives}"

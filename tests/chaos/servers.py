@@ -79,6 +79,15 @@ class PostgreSQL:
         self._control("restart", "-m", "immediate")
         self.crashes.append(time.monotonic())
 
+    def go_away(self) -> None:
+        """Crash, and stay away until `come_back`."""
+        self.crashes.append(time.monotonic())
+        self.stop()
+
+    def come_back(self) -> None:
+        self._control("start")
+        self.crashes.append(time.monotonic())
+
     def stop(self) -> None:
         self._control("stop", "-m", "immediate")
 

@@ -138,7 +138,7 @@ class Storm:
         if not self.plan.stops_at_first:
             return False
         try:
-            return bool(self.buses.violations or witness.rewritten())
+            return bool(self.buses.violations or self.killer.violations or witness.rewritten())
         except psycopg.OperationalError:
             return bool(self.buses.violations)
 
@@ -165,7 +165,7 @@ class Storm:
         seen.acceptances = list(self.buses.accepted)
         seen.strikes = {name: process.struck for name, process in self.supervisor.processes.items()}
         seen.strikes[""] = postgresql.crashes
-        seen.seen_by_aws = list(self.buses.violations)
+        seen.seen_at_once = [*self.buses.violations, *self.killer.violations]
         seen.left_in_queue, seen.dead_letters = self.queue.bodies(), list(self.queue.dead_letters)
         witness.tell(seen)
         seen.audit = _audit(environment)

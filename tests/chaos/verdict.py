@@ -30,7 +30,7 @@ def violations(seen: Observations) -> list[str]:
     """A sentence for each thing that should not have been; none when every promise was kept."""
     carried_out = _carried_out(seen.entries)
     return [
-        *seen.seen_by_aws,
+        *seen.seen_at_once,
         *seen.rewritten,
         *seen.leaks,
         *_of_leftovers(seen),
