@@ -206,7 +206,7 @@ MUTANTS = (
         " AND balance >= claim.tokens",
         "",
         ("answer: ", "input: ", "drain: "),
-        ("--duration", "15", "--drain", "20", "--blows", "web"),
+        ("--duration", "20", "--drain", "20", "--blows", "redis"),
     ),
     Mutant(
         "key-in-the-record",

@@ -48,7 +48,7 @@ TENANTS = (
     Stage("alpha", 100_000_000, takes_events=True, rules=_RULES),
     Stage("beta", 100_000_000, takes_events=True, rules=_RULES),
     # Runs out of tokens midway, with some left that pay for nothing.
-    Stage("poor", 1_205, takes_events=True, rules=_RULES[:1]),
+    Stage("poor", 605, takes_events=True, rules=_RULES[:1]),
     Stage("closed", 100_000, takes_events=False, rules=_RULES[:1]),
 )
 
