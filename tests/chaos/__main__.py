@@ -15,7 +15,7 @@ from tests.chaos import storm
 from tests.chaos.killer import KINDS
 from tests.chaos.servers import MissingError
 from tests.chaos.storm import ROLES, Plan, Storm
-from tests.chaos.verdict import unexplained_duplicates, violations
+from tests.chaos.verdict import delays_of_duplicates, unexplained_duplicates, violations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +88,7 @@ def _print_report(run: Storm, seen: Observations) -> None:
     _print("faults of AWS", run.faults.count.items())
     _print("SQS", [("redelivered", run.queue.redelivered), ("of these on purpose", run.queue.twice)])
     _print("bus", [("accepted", len(seen.acceptances)), ("duplicates", run.buses.duplicates())])
-    _print_unexplained(seen)
+    _print_duplicates(seen)
     if run.drained_after is not None:
         print(f"drained after: {run.drained_after:.1f} s")
     if run.supervisor.ended_by_themselves:
@@ -97,7 +97,10 @@ def _print_report(run: Storm, seen: Observations) -> None:
         print(f"did not heed SIGTERM: {', '.join(run.late)}")
 
 
-def _print_unexplained(seen: Observations) -> None:
+def _print_duplicates(seen: Observations) -> None:
+    if delays := sorted(delays_of_duplicates(seen.acceptances)):
+        middle, last = delays[len(delays) // 2], delays[-1]
+        print(f"duplicates came {middle:.1f} s after the acceptance before (median), and {last:.1f} s at the latest")
     print(f"duplicates that no fault and no kill explains: {len(unexplained_duplicates(seen))}")
 
 

@@ -164,6 +164,15 @@ MUTANTS = (
         ("--duration", "15", "--blows", "consumer,postgresql", "--blow-pause", "1"),
     ),
     Mutant(
+        "outage-not-noticed",
+        "while the database is away, messages are received, fail, and grow old",
+        "eventing/consuming.py",
+        "        if not database_answers():\n",
+        "        if False:\n",
+        ("outage: ",),
+        ("--duration", "25", "--blows", "postgresql", "--blow-pause", "2"),
+    ),
+    Mutant(
         "refusal-leaves-no-record",
         "what was refused after all has no outcome",
         "blockforger/backend/operations.py",

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.buses import BUSES
 from tests.chaos.observations import Acceptance, Entry, Observations, Record, Rule, Sent, Write
-from tests.chaos.verdict import violations
+from tests.chaos.verdict import delays_of_duplicates, violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +110,12 @@ def test_a_write_without_an_answer_may_have_been_carried_out(seen: Observations)
     seen.items["alpha", "pets", "3"] = unknown.payload
     seen.balances["alpha"] = 50
     assert violations(seen) == []
+
+
+def test_the_window_in_which_an_event_is_sent_twice_is_measured(seen: Observations) -> None:
+    first = seen.acceptances[0]
+    assert delays_of_duplicates(seen.acceptances) == []
+    assert delays_of_duplicates([first, replace(first, at=1.5), replace(first, at=4.0)]) == [1.5, 2.5]
 
 
 def lose_an_event(seen: Observations) -> None:

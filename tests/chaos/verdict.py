@@ -56,6 +56,17 @@ def first_acceptances(acceptances: Iterable[Acceptance]) -> list[Acceptance]:
     return first
 
 
+def delays_of_duplicates(acceptances: Iterable[Acceptance]) -> list[float]:
+    """Seconds between an acceptance of an event and the next of the same: the window in which it may be sent twice."""
+    last: dict[str, float] = {}
+    delays = []
+    for acceptance in acceptances:
+        if acceptance.event in last:
+            delays.append(acceptance.at - last[acceptance.event])
+        last[acceptance.event] = acceptance.at
+    return delays
+
+
 def unexplained_duplicates(seen: Observations) -> list[Acceptance]:
     """Acceptances of an event whose last sender had got its answer, and lived to write it down."""
     last: dict[str, Acceptance] = {}
