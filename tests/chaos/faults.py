@@ -99,6 +99,10 @@ class Faults:
         with self._lock:
             self._ambushes[process, operation] = strike
 
+    def withdraw_ambush(self, process: str, operation: str) -> None:
+        """Lay it no more, if no such call came."""
+        self.ambush(process, operation)
+
     def ambush(self, process: str, operation: str) -> Callable[[], None] | None:
         """What was laid for this call, if anything; it strikes once."""
         with self._lock:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.chaos.servers import PostgreSQL, Redis
     from tests.chaos.storm import Plan
 
-# Longer than the lease of the product's processes (25 seconds).
-_FREEZE_SECONDS = 27.0
+# Longer than the lease of the product's processes (25 seconds), and than messages are hidden.
+_PUBLISHER_FREEZE_SECONDS, _CONSUMER_FREEZE_SECONDS = 27.0, 8.0
 _AMBUSH_SECONDS = 3.0
 _OUTAGE_SECONDS = 2.5
 # The last nudges are on their way for a moment.
@@ -75,6 +75,7 @@ class Killer(threading.Thread):
                 *[self._kill_consumer] * 2,
                 self._kill_consumer_after_receive,
                 *[self._kill_consumer_before_delete] * 2,
+                self._freeze_consumer,
             ],
             "postgresql": [self._restart_postgresql, self._take_postgresql_away],
             "redis": [self._restart_redis, self._flush_redis],
@@ -138,28 +139,41 @@ class Killer(threading.Thread):
 
         self._aws.faults.lay_ambush(process.name, operation, strike)
         struck.wait(_AMBUSH_SECONDS)
+        self._aws.faults.withdraw_ambush(process.name, operation)
 
     def _freeze_publisher(self) -> None:
         """SIGSTOP in the midst of a call, until its lease has passed: it wakes with an answer that is none of its."""
-        process = self._one_of("publisher")
-        if process is None or len(self._supervisor.of_role("publisher")) < 2 or time.monotonic() < self._frozen_until:
-            return
+        if time.monotonic() > self._frozen_until and len(self._supervisor.of_role("publisher")) > 1:
+            name = "SIGSTOP publisher, until its lease is over"
+            if self._freeze("publisher", "PutEvents", name, _PUBLISHER_FREEZE_SECONDS):
+                self._frozen_until = time.monotonic() + _PUBLISHER_FREEZE_SECONDS
+
+    def _freeze_consumer(self) -> None:
+        """SIGSTOP with messages in hand, until others get them: it wakes and carries out what is done already."""
+        name = "SIGSTOP consumer, until its messages come again"
+        self._freeze("consumer", "ReceiveMessage", name, _CONSUMER_FREEZE_SECONDS)
+
+    def _freeze(self, role: str, operation: str, name: str, seconds: float) -> bool:
+        process = self._one_of(role)
+        if process is None:
+            return False
         struck = threading.Event()
 
         def strike() -> None:
             process.freeze()
-            self._frozen_until = time.monotonic() + _FREEZE_SECONDS
-            self.count["SIGSTOP publisher, until its lease is over"] += 1
-            freezer = threading.Thread(target=self._thaw_later, args=(process,), daemon=True)
+            self.count[name] += 1
+            freezer = threading.Thread(target=self._thaw_later, args=(process, seconds), daemon=True)
             self._freezers.append(freezer)
             freezer.start()
             struck.set()
 
-        self._aws.faults.lay_ambush(process.name, "PutEvents", strike)
+        self._aws.faults.lay_ambush(process.name, operation, strike)
         struck.wait(_AMBUSH_SECONDS)
+        self._aws.faults.withdraw_ambush(process.name, operation)
+        return struck.is_set()
 
-    def _thaw_later(self, process: Process) -> None:
-        time.sleep(_FREEZE_SECONDS)
+    def _thaw_later(self, process: Process, seconds: float) -> None:
+        time.sleep(seconds)
         process.thaw()
 
     def _restart_postgresql(self) -> None:
