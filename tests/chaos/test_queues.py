@@ -12,11 +12,13 @@ from eventing import aws as aws_clients
 from tests.chaos import queues
 from tests.chaos.aws import FakeAws
 from tests.chaos.buses import BUSES, Buses
-from tests.chaos.faults import Faults
+from tests.chaos.faults import Fault, Faults
 from tests.chaos.queues import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pytest_django import Settings
 
 
 @pytest.fixture
@@ -51,6 +53,17 @@ def received(url: str, at_most: int = 10) -> list[tuple[str, str, int]]:
         (message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
         for message in answer.get("Messages", [])
     ]
+
+
+def test_an_answer_that_cannot_be_read_is_a_fault_of_aws_that_a_consumer_waits_out(
+    aws: FakeAws, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BLOCKFORGER_INPUT_QUEUE_URL, settings.BLOCKFORGER_INPUT_QUEUE_NAME = "", queues.NAME
+    monkeypatch.setattr(aws.faults, "befalling", lambda operation: Fault.GARBLED)
+    with pytest.raises(aws_clients.ERRORS, match="cannot be read"):
+        aws_clients.input_queue_url()
+    monkeypatch.setattr(aws.faults, "befalling", lambda operation: Fault.NONE)
+    assert aws_clients.input_queue_url() == aws.queue.url
 
 
 def test_a_message_in_hand_is_hidden_until_it_is_given_back(aws: FakeAws, url: str) -> None:
