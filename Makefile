@@ -8,9 +8,12 @@ POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres
 REDIS_URL ?= redis://127.0.0.1:6379/9
 RUNS ?= 5
 ONLY ?=
+SEED ?= 1
+DURATION ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check bench bench-report bench-profile requirements clean
+.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check \
+  chaos chaos-mutants bench bench-report bench-profile requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -63,7 +66,13 @@ template: setup ## Check the CloudFormation template
 audit: setup ## Look the dependencies up in the database of known vulnerabilities
 	$(BIN)/pip-audit --progress-spinner off --requirement requirements.txt --no-deps --disable-pip
 
-check: lint types imports migrations deploy-check template audit test test-services ## All that CI runs
+chaos: setup ## Kill everything at random and see whether every promise holds (SEED, DURATION)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --duration $(DURATION)
+
+chaos-mutants: setup ## Show that the chaos suite finds planted bugs (ONLY=name for one of them)
+	$(BIN)/python -m tests.chaos.mutants $(ONLY)
+
+check: lint types imports migrations deploy-check template audit test test-services chaos ## All that CI runs
 
 bench: $(VENV)/installed-bench ## Measure against the peers (ONLY=publish: figures that begin so; RUNS=5; RESUME=1; SCALE=0.1: a trial)
 	@$(BIN)/python -m benchmarks --only '$(ONLY)' --runs $(RUNS) $(if $(RESUME),--resume)

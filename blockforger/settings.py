@@ -215,6 +215,8 @@ BLOCKFORGER_ALLOWED_BUS_ARNS = env.list("BLOCKFORGER_ALLOWED_BUS_ARNS", default=
 BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_048_576 - 16_384)
 # How many indexes schemas may have made on the table of items, which is everybody's: each costs every write a little.
 BLOCKFORGER_MAX_ITEM_INDEXES = env.int("BLOCKFORGER_MAX_ITEM_INDEXES", default=100)
+# Seconds after which another publisher takes over what one that died or hangs has in hand.
+BLOCKFORGER_LEASE_SECONDS = env.int("BLOCKFORGER_LEASE_SECONDS", default=60)
 # The queue that `consume_events` reads: its URL, or its name where no URL is given.
 BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
 BLOCKFORGER_INPUT_QUEUE_NAME = env.str(

@@ -143,9 +143,13 @@ def _queue_url(setting: str) -> str:
     name = getattr(settings, f"{setting}_NAME")
     client = sqs_client()
     try:
-        return client.get_queue_url(QueueName=name)["QueueUrl"]
+        answer = client.get_queue_url(QueueName=name)
     except client.exceptions.QueueDoesNotExist as error:
         raise QueueMissingError(
             f"There is no SQS queue '{name}' in {own_region()}. Make it with `manage.py deploy_stack`, or"
             f" name another by {setting}_URL or {setting}_NAME."
         ) from error
+    # Of a body that is no JSON, botocore makes an answer without members.
+    if "QueueUrl" not in answer:
+        raise ResponseParserError(f"SQS was asked for the queue '{name}' and gave an answer that cannot be read.")
+    return answer["QueueUrl"]

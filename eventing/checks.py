@@ -9,7 +9,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from blockforger.backend import retention
-from eventing import rule_checks
+from eventing import lanes, rule_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,7 @@ def register() -> None:
     """Make the checks known to Django."""
     checks.register(check_bus_settings, checks.Tags.compatibility)
     checks.register(check_retention, checks.Tags.compatibility)
+    checks.register(check_lease, checks.Tags.compatibility)
     checks.register(check_buses_are_limited, checks.Tags.security, deploy=True)
 
 
@@ -55,6 +56,19 @@ def check_retention(**_: object) -> Iterable[checks.CheckMessage]:
             retention.kept_for(setting)
         except ImproperlyConfigured as error:
             yield checks.Error(str(error), id="eventing.E003")
+
+
+def check_lease(**_: object) -> list[checks.CheckMessage]:
+    """A publisher has its lanes for longer than a call takes: with a shorter lease it could begin none."""
+    if settings.BLOCKFORGER_LEASE_SECONDS >= lanes.SHORTEST_LEASE_SECONDS:
+        return []
+    return [
+        checks.Error(
+            f"BLOCKFORGER_LEASE_SECONDS is {settings.BLOCKFORGER_LEASE_SECONDS}: it must be at least"
+            f" {lanes.SHORTEST_LEASE_SECONDS}, so that a call to EventBridge ends before the lease does.",
+            id="eventing.E004",
+        )
+    ]
 
 
 def check_buses_are_limited(**_: object) -> Iterable[checks.CheckMessage]:

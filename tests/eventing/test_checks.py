@@ -68,3 +68,9 @@ def test_a_pattern_that_no_bus_fits_is_an_error(settings: Settings, pattern: str
         "eventing.E002",
         f"BLOCKFORGER_ALLOWED_BUS_ARNS: no bus fits the pattern '{pattern}'.",
     )
+
+
+@pytest.mark.parametrize(("seconds", "is_refused"), [(24, True), (25, False), (60, False)])
+def test_a_lease_must_outlast_a_call(settings: Settings, seconds: int, is_refused: bool) -> None:
+    settings.BLOCKFORGER_LEASE_SECONDS = seconds
+    assert ("eventing.E004" in ours(deploy=False)) is is_refused
