@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, InternalError, OperationalError, close_old_connections, connection
 
 from blockforger.backend.operations import execute_batch
-from eventing import aws, backoff, envelopes, input_queue
+from eventing import aws, backoff, envelopes, input_queue, lanes
 from eventing.input_queue import InputQueue
 from eventing.models import Lane
 
@@ -142,7 +142,8 @@ def database_answers() -> bool:
     """Whether a new connection to the database can write: after a failover it may be able only to read."""
     connection.close()
     try:
-        Lane.objects.filter(pk=-1).update(holder="")
+        # A lane that could be and is not: of a number that no column holds, Django knows without asking.
+        Lane.objects.filter(pk=lanes.LANES).update(holder="")
     except (OperationalError, InterfaceError, InternalError):
         return False
     return True

@@ -20,6 +20,8 @@ from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, over_rest, state
 
 if TYPE_CHECKING:
+    from pytest_django import DjangoAssertNumQueries
+
     from blockforger.backend.models import Schema
     from tenants.models import Tenant
 
@@ -158,6 +160,13 @@ def test_while_the_database_is_away_messages_are_handed_back(
         consuming.drain()
     # not at once, or five consumers would make dead letters of them before the database is back
     assert waiting(queue) == (0, 3)
+
+
+def test_whether_the_database_answers_is_known_from_the_database(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    with django_assert_num_queries(1):
+        assert consuming.database_answers()
 
 
 def test_a_consumer_that_is_stopped_finishes_the_batch_in_hand(
