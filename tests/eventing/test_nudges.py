@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery, current_app
+from kombu.exceptions import OperationalError
 
 from blockforger.backend.models import Origin
 from blockforger.backend.operations import Operation, execute
@@ -38,10 +39,38 @@ def test_a_nudge_is_one_task_in_the_queue() -> None:
     with current_app.connection_for_write() as connection:
         queue = connection.SimpleQueue("celery")
         queue.clear()
-        assert nudges.send()
+        assert nudges.Line().send()
         message = queue.get(timeout=5)
         assert message.headers["task"] == "eventing.tasks.publish_pending"
         message.ack()
+        queue.close()
+
+
+def test_nudges_share_a_connection_and_make_another_when_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    with current_app.connection_for_write() as connection:
+        queue = connection.SimpleQueue("celery")
+        queue.clear()
+        made: list[object] = []
+        connect = current_app.connection_for_write
+
+        def noting(**options: Any) -> object:
+            made.append(connect(**options))
+            return made[-1]
+
+        monkeypatch.setattr(current_app, "connection_for_write", noting)
+        line = nudges.Line()
+        assert [line.send() for _ in range(3)] == [True] * 3
+        assert len(made) == 1
+
+        def broken(*args: object, **options: object) -> None:
+            raise OperationalError("Connection reset by peer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(line._producer, "publish", broken)
+            assert line.send()
+        assert len(made) == 2
+        for _ in range(4):
+            queue.get(timeout=5).ack()
         queue.close()
 
 
@@ -51,7 +80,7 @@ def test_without_a_broker_a_nudge_is_given_up_and_logged(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         broker(nobody.getsockname()[1])
-        assert not nudges.send()
+        assert not nudges.Line().send()
     assert "The broker took no nudge, the sweep will publish" in caplog.text
 
 
@@ -59,7 +88,7 @@ def test_a_broker_that_says_nothing_is_given_up_too(broker: Callable[[int], None
     server, port = taken_port()
     with server:
         broker(port)
-        assert not nudges.send()
+        assert not nudges.Line().send()
 
 
 @pytest.mark.django_db(transaction=True)
@@ -109,12 +138,12 @@ def test_only_a_write_that_makes_events_nudges_and_only_when_it_is_committed(nud
 def test_nudges_of_one_moment_share_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
 
-    def send() -> bool:
+    def send(line: nudges.Line) -> bool:
         sent.append(1)
         return True
 
     monkeypatch.setattr(nudges, "_nudger", None)
-    monkeypatch.setattr(nudges, "send", send)
+    monkeypatch.setattr(nudges.Line, "send", send)
     for _ in range(1000):
         nudges.nudge()
     ends_at = time.monotonic() + 5

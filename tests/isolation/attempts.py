@@ -251,6 +251,7 @@ COMMANDS = [
     _command("prune", "a run"),
     _command("sizes", "a run"),
     _command("publish_events", "a run", "--once"),
+    _command("sync_item_indexes", "a run"),
 ]
 # These need an AWS, or a folder.
 COMMANDS_WITH_AWS: list[tuple[str, str, Callable[[World, Path], str]]] = [
