@@ -20,6 +20,9 @@ class Permission(models.TextChoices):
     """What an API key may do."""
 
     BACKEND_CALLS = "backend_calls", "Call the backend API"
+    MANAGE_SCHEMAS = "manage_schemas", "Make, change and delete schemas"
+    MANAGE_RULES = "manage_rules", "Read and replace output rules"
+    READ_EVENTS = "read_events", "Read events that went out and came in, and replay them"
 
 
 class Tenant(models.Model):

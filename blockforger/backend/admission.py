@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockforger.backend import callers, items
 from blockforger.backend.errors import OperationUnknown, SchemaUnknown
-from blockforger.backend.models import SCHEMA_NAME, WRITES, Method, Origin
-from tenants import api_keys
-from tenants.errors import EventsNotAccepted, PermissionMissing, Refusal
+from blockforger.backend.models import WRITES, Method, Origin
+from tenants.errors import EventsNotAccepted, Refusal
 from tenants.models import Permission
 
 if TYPE_CHECKING:
@@ -48,25 +46,15 @@ def admit(operations: Sequence[Operation]) -> list[Admitted | Rejected]:
 
     The key comes first, so that a stranger learns nothing about a tenant. One query, however many operations.
     """
-    asked = [_asked(operation) for operation in operations]
+    asked = [callers.asked(operation.api_key, operation.schema) for operation in operations]
     found = callers.find({(prefix, name) for prefix, name in asked if prefix})
     return [_admission(operation, found.get(pair)) for operation, pair in zip(operations, asked, strict=True)]
-
-
-def _asked(operation: Operation) -> tuple[str, str]:
-    """The prefix of the key, empty if it is none, and the name of the schema, empty if there can be none of it."""
-    # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
-    name = operation.schema if re.fullmatch(SCHEMA_NAME, operation.schema) else ""
-    return api_keys.prefix_of(operation.api_key), name
 
 
 def _admission(operation: Operation, caller: Caller | None) -> Admitted | Rejected:
     tenant = None
     try:
-        row = caller.api_key if caller else None
-        api_key = api_keys.authenticate(operation.api_key, row, tenant_name=operation.tenant)
-        if not api_key.allows(Permission.BACKEND_CALLS):
-            raise PermissionMissing(Permission.BACKEND_CALLS)
+        api_key = callers.permitted(caller, operation.api_key, Permission.BACKEND_CALLS, tenant_name=operation.tenant)
         tenant = api_key.tenant
         if operation.origin == Origin.EVENT and not tenant.accepts_events:
             raise EventsNotAccepted

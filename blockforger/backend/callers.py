@@ -5,16 +5,21 @@ Nothing of it is kept from one operation to the next: a key that is revoked is o
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import connection
 
-from blockforger.backend.models import Schema
+from blockforger.backend.models import SCHEMA_NAME, Schema
 from blockforger.backend.rows import Columns
+from tenants import api_keys
+from tenants.errors import PermissionMissing
 from tenants.models import ApiKey, Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from tenants.models import Permission
 
 _KEY = Columns(ApiKey, "id", "tenant", "prefix", "digest", "permissions", "is_active", "expires_at", "last_used_at")
 _TENANT = Columns(Tenant, "id", "name", "accepts_events", "configuration_version")
@@ -34,6 +39,12 @@ class Caller(NamedTuple):
     schema: Schema | None
 
 
+def asked(api_key: str, schema_name: str) -> tuple[str, str]:
+    """The prefix of the key, empty if it is none, and the name of the schema, empty if there can be none of it."""
+    # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
+    return api_keys.prefix_of(api_key), schema_name if re.fullmatch(SCHEMA_NAME, schema_name) else ""
+
+
 def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
     """The callers by the prefix of their key and the name of the schema. Keys that nobody made are left out.
 
@@ -45,6 +56,28 @@ def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
         query = _QUERY.format(values=", ".join(["(%s, %s)"] * len(asked)))
         cursor.execute(query, [text for pair in asked for text in pair])
         return {(prefix, name): _caller(columns) for prefix, name, *columns in cursor.fetchall()}
+
+
+def permitted(caller: Caller | None, api_key: str, *permissions: Permission, tenant_name: str) -> ApiKey:
+    """The row of the key, if the key is valid for the tenant and has one of the permissions.
+
+    Nowhere else is a permission asked for. Raises KeyMissing, KeyInvalid, and PermissionMissing for the first of them.
+    """
+    row = api_keys.authenticate(api_key, caller.api_key if caller else None, tenant_name=tenant_name)
+    if not any(map(row.allows, permissions)):
+        raise PermissionMissing(permissions[0])
+    return row
+
+
+def identified(api_key: str, *permissions: Permission, tenant_name: str, schema_name: str = "") -> Caller:
+    """Who makes a request that is no operation on items, by the one query that every operation makes, too.
+
+    Raises as `permitted` does.
+    """
+    pair = asked(api_key, schema_name)
+    caller = find({pair} if pair[0] else ()).get(pair)
+    row = permitted(caller, api_key, *permissions, tenant_name=tenant_name)
+    return Caller(row, caller.schema if caller else None)
 
 
 def _caller(columns: list[Any]) -> Caller:
