@@ -12,8 +12,8 @@ from urllib.parse import quote
 from django.db import transaction
 
 from blockforger.backend import json_values
-from blockforger.backend.models import WRITES
-from eventing import lanes, nudges, rule_checks, rules
+from blockforger.backend.models import WRITES, is_schema_name
+from eventing import lanes, nudges, rules
 from eventing.models import DEFAULT_SOURCE, OutboxEvent
 from tenants.redaction import redacted
 
@@ -61,7 +61,7 @@ def events_of(settled: EventSettled, **_: object) -> list[OutboxEvent]:
 
 def detail_type_of(schema_name: str) -> str:
     """The detail-type; without a name where no schema can have it, so that the sender's text cannot be too long."""
-    known = schema_name if rule_checks.is_schema_name(schema_name) else ""
+    known = schema_name if is_schema_name(schema_name) else ""
     return DETAIL_TYPE.replace("{schema}", known)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import javaproperties
 
-from eventing import json_texts
+from blockforger.backend import json_texts
 from eventing.file_problems import Lines, Position, Problem
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from django.conf import settings
 
-from blockforger.backend.models import SCHEMA_NAME, WRITES
+from blockforger.backend.models import WRITES, is_schema_name
 from eventing.models import DEFAULT_SOURCE
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _ARN_FORM = "arn:aws:events:{region}:{account}:event-bus/{name}"
 _ARN = re.compile(
     r"arn:(?:aws|aws-cn|aws-us-gov):events:[a-z]+(?:-[a-z0-9]+){2,}:[0-9]{12}:event-bus/[A-Za-z0-9._-]{1,256}"
 )
-_SCHEMA_NAME = re.compile(SCHEMA_NAME)
 _PLACEHOLDER = re.compile(r"\{(schema_id|operation)\}")
 
 
@@ -157,11 +156,6 @@ def _problems_of_schema_names(names: object) -> list[str]:
         for name in dict.fromkeys(names)
         if not is_schema_name(schema_name_of(name))
     ]
-
-
-def is_schema_name(text: str) -> bool:
-    """Whether a schema may have that name."""
-    return _SCHEMA_NAME.fullmatch(text) is not None and not text.endswith(".json")
 
 
 def _is_list_of_texts(value: object) -> TypeGuard[list[str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from blockforger.backend import json_values
-from eventing import properties, rule_documents, schema_documents
+from blockforger.backend import json_values, schema_documents
+from eventing import properties, rule_documents
 from eventing.models import FeedbackBus, OutputRule
 from eventing.tenant_files import FEEDBACK, INPUT, OUTPUT, PROPERTIES, SCHEMA_SUFFIX
 

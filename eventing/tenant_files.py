@@ -7,30 +7,30 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from blockforger.backend import json_schemas, json_values, schema_indexes
+from blockforger.backend import json_texts, json_values, schema_documents
+from blockforger.backend.json_texts import JsonError
 from blockforger.backend.json_values import NotPortable
-from eventing import json_texts, properties, rule_checks, rule_documents, schema_documents
+from blockforger.backend.models import is_schema_name
+from blockforger.backend.schema_documents import META
+from eventing import properties, rule_checks, rule_documents
 from eventing.file_problems import Lines, Problem
-from eventing.json_texts import JsonError
-from eventing.schema_documents import META
 from tenants.models import TENANT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from blockforger.backend.json_texts import Place
     from blockforger.backend.json_values import JsonObject
     from eventing.file_problems import Position
-    from eventing.json_texts import Place
     from eventing.properties import Property
     from eventing.rule_documents import RuleDocument
 
 PROPERTIES = "tenant.properties"
 INPUT = "eventbridge-input"
-OUTPUT = "eventbridge-output"
+OUTPUT = schema_documents.RULES
 FEEDBACK = "eventbridge-feedback"
 SCHEMA_SUFFIX = ".json"
-KEY_FIELD, DEFAULT_KEY_FIELD = "key", "id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ def _schema(
 ) -> tuple[SchemaDocument, list[tuple[str, str]]]:
     """What a schema's file says, and what is wrong with it, as JSON Pointers with messages."""
     problems = []
-    if not rule_checks.is_schema_name(name):
+    if not is_schema_name(name):
         remedy = "Name the file with 1 to 64 letters, digits, '_', '.' or '-' and one '.json'."
         problems.append(("", f"'{name}' cannot be the name of a schema. {remedy}"))
     document = {member: content for member, content in value.items() if member != META}
@@ -243,15 +243,7 @@ def _schema(
     own_meta = {member: content for member, content in meta.items() if member != OUTPUT}
     rules, found = rule_documents.read(meta.get(OUTPUT, []), own_schema=name, tenant_patterns=tenant_patterns)
     problems += [(f"/{META}/{OUTPUT}{pointer}", message) for pointer, message in found]
-    key_field = own_meta.get(KEY_FIELD, DEFAULT_KEY_FIELD)
-    if isinstance(key_field, str) and key_field:
-        faults = json_schemas.problems(document, key_field)
-        problems += [(fault.pointer, fault.message) for fault in faults]
-        if not faults:
-            found_in_meta = schema_indexes.problems(document, own_meta, key_field)
-            problems += [(f"/{META}{fault.pointer}", fault.message) for fault in found_in_meta]
-    else:
-        problems.append((f"/{META}/{KEY_FIELD}", "Write the name of the member that holds an item's key."))
+    problems += [(fault.pointer, fault.message) for fault in schema_documents.problems(document, own_meta)]
     return SchemaDocument(name, schema_documents.without_meta(text), own_meta, rules), problems
 
 

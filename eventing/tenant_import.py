@@ -6,9 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from django.db import transaction
-from django.db.models import F
 
-from blockforger.backend import schema_keys
+from blockforger.backend import schema_changes, schema_keys
 from blockforger.backend.models import Schema
 from eventing import rules, tenant_files
 from eventing.file_problems import Problem
@@ -131,13 +130,11 @@ def _apply_feedback(bus_arn: str | None, tenant: Tenant) -> None:
 
 def _apply_to_schema(schema_plan: SchemaPlan, tenant: Tenant) -> Schema:
     wanted, schema = schema_plan.wanted, schema_plan.stored
-    if schema is None:
-        return Schema.objects.create(tenant=tenant, name=wanted.name, document=wanted.document, meta=wanted.meta)
-    if schema_plan.changed_parts:
-        schema.document, schema.meta = wanted.document, wanted.meta
-        schema.version = F("version") + 1
-        schema.save(update_fields=["document", "meta", "version", "updated_at"])
-    return schema
+    if schema and not schema_plan.changed_parts:
+        return schema
+    return schema_changes.store(
+        schema or Schema(tenant=tenant, name=wanted.name), document=wanted.document, meta=wanted.meta
+    )
 
 
 def _apply_rules(rules_plan: RulesPlan, tenant: Tenant, *, schema: Schema | None) -> None:

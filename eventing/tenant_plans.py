@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING
 
+from blockforger.backend import schema_changes
 from eventing import rule_documents
 from eventing.tenant_files import FEEDBACK, INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from blockforger.backend.json_values import JsonValue
     from blockforger.backend.models import Schema
     from eventing.models import OutputRule
     from eventing.rule_documents import RuleDocument
@@ -73,15 +72,12 @@ class SchemaPlan:
 
     @classmethod
     def of(cls, wanted: SchemaDocument, stored: Schema | None, rows: Sequence[OutputRule]) -> SchemaPlan:
-        changed_parts = []
+        changed_parts: list[str] = []
         lines = []
         if stored is None:
             lines.append(f"+ schema {wanted.name}")
         else:
-            if _canonical(stored.document) != _canonical(wanted.document):
-                changed_parts.append("document")
-            if not same_json(stored.meta, wanted.meta):
-                changed_parts.append("meta")
+            changed_parts = schema_changes.changed_parts(stored, document=wanted.document, meta=wanted.meta)
             if changed_parts:
                 parts = " and ".join(changed_parts)
                 lines.append(f"~ schema {wanted.name}: {parts}; becomes version {stored.version + 1}")
@@ -180,25 +176,6 @@ def _feedback_lines(wanted: str | None, stored: str | None) -> Iterator[str]:
         yield f"~ {FEEDBACK}: {stored} becomes {wanted}"
     else:
         yield f"+ {FEEDBACK}={wanted}" if wanted else f"- {FEEDBACK}={stored}"
-
-
-def same_json(one: JsonValue, other: JsonValue) -> bool:
-    """Whether two values are equal as JSON. Python takes true for 1; and jsonb gives 100 back for 1e2."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same_json(value, other[name]) for name, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same_json, one, other))
-    if _is_number(one) and _is_number(other):
-        return float(one) == float(other) if isinstance(one, float) or isinstance(other, float) else one == other
-    return type(one) is type(other) and one == other
-
-
-def _is_number(value: JsonValue) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _canonical(document: str) -> str:
-    return json.dumps(json.loads(document))
 
 
 def _written(flag: bool) -> str:  # noqa: FBT001

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from django.db import InterfaceError, OperationalError
@@ -14,12 +14,13 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
-from blockforger.backend.errors import LengthMissing, Malformed
+from blockforger.backend.errors import Malformed
 from blockforger.backend.list_queries import Query
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
+from blockforger.backend.requests import PROBLEM_JSON, api_key_of, payload_of
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROBLEM_JSON = "application/problem+json"
 MAX_PARAMETERS = 50
 QUERY_CANCELED = "57014"
 
@@ -87,7 +87,7 @@ class ItemViewSet(ViewSet):
         payload: JsonValue = {}
         if method in {Method.POST, Method.PUT, Method.PATCH}:
             try:
-                payload = _payload(request)
+                payload = payload_of(request)
             except Refusal as refusal:
                 defect = refusal
         outcome = execute(
@@ -96,7 +96,7 @@ class ItemViewSet(ViewSet):
                 method=method,
                 tenant=tenant,
                 schema=schema,
-                api_key=_api_key(request),
+                api_key=api_key_of(request),
                 key=key,
                 payload=payload,
                 page=page,
@@ -166,21 +166,6 @@ def _parameters(request: Request) -> list[tuple[str, str]]:
 def _url_of_page(request: Request, cursor: str) -> str:
     parameters = [(name, value) for name, value in _parameters(request) if name != "cursor"]
     return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
-
-
-def _payload(request: Request) -> JsonValue:
-    if request.stream is not None:
-        return cast("JsonValue", request.data)
-    if "HTTP_TRANSFER_ENCODING" in request.META:
-        raise LengthMissing
-    return None
-
-
-def _api_key(request: Request) -> str:
-    if key := request.headers.get("X-API-Key", "").strip():
-        return key
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
 def _response(outcome: Outcome, tenant: str, schema: str) -> Response:

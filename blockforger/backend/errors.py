@@ -9,7 +9,8 @@ from tenants.errors import Refusal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from blockforger.backend.json_schemas import Violation
+    from blockforger.backend.json_schemas import SchemaProblem, Violation
+    from blockforger.backend.schema_changes import Misfit
 
 
 class Malformed(Refusal):
@@ -105,6 +106,18 @@ class ItemExists(Refusal):
         super().__init__(f"An item with the key {key!r} exists. Replace it with PUT or change it with PATCH.")
 
 
+class PreconditionFailed(Refusal):
+    """The item is not in the state that `If-Match` or `If-None-Match` asks for."""
+
+    code = "precondition-failed"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(
+            f"The item is in another state than the one that {header} asks for. Read it, and decide anew.",
+            header=header,
+        )
+
+
 class PayloadTooLarge(Refusal):
     """The payload would not fit into an event."""
 
@@ -114,4 +127,47 @@ class PayloadTooLarge(Refusal):
         super().__init__(
             f"The payload is larger than the {limit} bytes that an event can carry. Split it into several items.",
             limit=limit,
+        )
+
+
+class SchemaInvalid(Refusal):
+    """A schema's document, or the `meta` in it, that cannot be used."""
+
+    code = "schema-invalid"
+
+    def __init__(self, problems: Iterable[SchemaProblem]) -> None:
+        super().__init__(
+            "The schema cannot be used. Each error names its place by a JSON Pointer.",
+            errors=[{"pointer": problem.pointer, "detail": problem.message} for problem in problems],
+        )
+
+
+class SchemaNotEmpty(Refusal):
+    """A schema that is to be deleted has items."""
+
+    code = "schema-not-empty"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"The schema '{name}' has items. Delete them first.")
+
+
+class KeyFieldSettled(Refusal):
+    """A schema that has items cannot get another key field."""
+
+    code = "key-field-settled"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, pointer="/meta/key")
+
+
+class ItemsViolateSchema(Refusal):
+    """Items that are there do not fit a schema's new document."""
+
+    code = "items-violate-schema"
+
+    def __init__(self, misfits: Iterable[Misfit], *, limit: int) -> None:
+        super().__init__(
+            f"Items do not fit the new document; of those, up to {limit} are listed. Change them first, or send the "
+            "schema with ?force: then they stay as they are until they are written again.",
+            errors=[{"key": key, "pointer": pointer, "detail": message} for key, pointer, message in misfits],
         )

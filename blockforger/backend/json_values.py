@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias, TypeGuard
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -80,6 +80,17 @@ def check_portable(value: JsonValue) -> None:
             stack.append((child, _Place(place, name), depth + 1))
 
 
+def same(one: JsonValue, other: JsonValue) -> bool:
+    """Whether two values are equal as JSON. Python takes true for 1; and jsonb gives 100 back for 1e2."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if _is_number(one) and _is_number(other):
+        return float(one) == float(other) if isinstance(one, float) or isinstance(other, float) else one == other
+    return type(one) is type(other) and one == other
+
+
 def compact(value: JsonValue) -> str:
     """The value as JSON text without spaces, members in their order, characters as they are."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -95,6 +106,10 @@ class _Place(NamedTuple):
 
     parent: _Place | None
     token: str | int
+
+
+def _is_number(value: JsonValue) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _pointer(place: _Place | None) -> str:

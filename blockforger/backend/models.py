@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, cast
 
 from django.core.validators import RegexValidator
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 # Not "." or "..", which URLs cannot hold.
 SCHEMA_NAME = r"(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,64}"
+
+
+def is_schema_name(text: str) -> bool:
+    """Whether a schema may have that name."""
+    return re.fullmatch(SCHEMA_NAME, text) is not None and not text.endswith(".json")
 
 
 class Method(models.TextChoices):
@@ -71,6 +77,11 @@ class Schema(models.Model):
     def key_field(self) -> str:
         """The member of a payload that holds the item's key."""
         return cast("str", self.meta.get("key", "id"))
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag. The row's number is in it, because a name that is made again begins at version 1."""
+        return f'"{self.pk}-{self.version}"'
 
     def parsed_document(self) -> JsonObject:
         return cast("JsonObject", json.loads(self.document))

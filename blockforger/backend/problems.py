@@ -32,6 +32,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.PayloadInvalid: 400,
     errors.KeyFieldInvalid: 400,
     errors.KeyMismatch: 400,
+    errors.SchemaInvalid: 400,
     tenant_errors.KeyMissing: 401,
     tenant_errors.KeyInvalid: 401,
     tenant_errors.NotEnoughTokens: 402,
@@ -40,7 +41,11 @@ _STATUS: dict[type[Refusal], int] = {
     errors.SchemaUnknown: 404,
     errors.ItemUnknown: 404,
     errors.ItemExists: 409,
+    errors.SchemaNotEmpty: 409,
+    errors.KeyFieldSettled: 409,
+    errors.ItemsViolateSchema: 409,
     errors.LengthMissing: 411,
+    errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.

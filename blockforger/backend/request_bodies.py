@@ -52,6 +52,28 @@ class MergePatchParser(PayloadParser):
     methods = frozenset({"PATCH"})
 
 
+class TextParser(PayloadParser):
+    """Reads JSON as the text that it is, for what must come out as it went in. It is not looked at yet."""
+
+    def parse(  # type: ignore[override]
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,  # noqa: ARG002 - DRF's signature
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> str:
+        headers = parser_context["request"].META if parser_context else {}
+        try:
+            return _body(stream, headers).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise Malformed("The body is not UTF-8.") from error
+
+
+class SchemaTextParser(TextParser):
+    """The media type that is usual for JSON Schemas."""
+
+    media_type = "application/schema+json"
+
+
 def _body(stream: IO[Any], headers: Mapping[str, str]) -> bytes:
     limit: int = settings.BLOCKFORGER_MAX_EVENT_BYTES
     encoding = headers.get("HTTP_CONTENT_ENCODING", "").strip().lower()

@@ -1,12 +1,19 @@
-"""Where items are: a trailing slash is optional, and a key may hold slashes (percent-encoded or not)."""
+"""Where schemas and items are: a trailing slash is optional, and a key may hold slashes (percent-encoded or not)."""
 
 from django.urls import re_path
 
 from blockforger.backend.api import ItemViewSet
+from blockforger.backend.schemas_api import SchemaViewSet
 
 _COLLECTION = r"^(?P<tenant>[^/]+)/(?P<schema>[^/]+)"
 
 urlpatterns = [
+    re_path(r"^(?P<tenant>[^/]+)/?$", SchemaViewSet.as_view({"get": "list"}), name="schemas"),
+    re_path(
+        rf"{_COLLECTION}/\$schema/?$",
+        SchemaViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+        name="schema",
+    ),
     re_path(
         rf"{_COLLECTION}/(?P<key>.+?)/?$",
         ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),

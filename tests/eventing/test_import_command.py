@@ -10,8 +10,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from blockforger.backend import json_values
 from blockforger.backend.models import Schema
-from eventing import rules, tenant_plans
+from eventing import rules
 from eventing.models import AllowedBus, OutputRule
 from tenants.models import Tenant, TokenAccount
 from tests.cast import BUS, PET, a_rule, a_schema, a_tenant
@@ -369,8 +370,8 @@ def test_the_number_of_queries_does_not_grow_with_new_rules(tmp_path: Path) -> N
     ],
 )
 def test_json_is_the_same_if_it_means_the_same(one: JsonValue, other: JsonValue, same: bool) -> None:
-    assert tenant_plans.same_json(one, other) is same
-    assert tenant_plans.same_json(other, one) is same
+    assert json_values.same(one, other) is same
+    assert json_values.same(other, one) is same
 
 
 def test_the_key_field_of_a_schema_with_items_is_settled(tmp_path: Path) -> None:

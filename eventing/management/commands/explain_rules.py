@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from django.core.management.base import BaseCommand, CommandError
 
-from blockforger.backend import json_values
+from blockforger.backend import json_texts, json_values
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, Schema
-from eventing import explanations, json_texts, rule_checks
+from eventing import explanations, rule_checks
 from tenants.models import Tenant
 
 if TYPE_CHECKING:

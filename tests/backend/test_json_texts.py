@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockforger.backend import json_values
-from eventing import json_texts
-from eventing.json_texts import JsonError, Place
+from blockforger.backend import json_texts, json_values
+from blockforger.backend.json_texts import JsonError, Place
 
 if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonValue

@@ -6,7 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from eventing import json_texts
+from blockforger.backend import json_schemas, json_texts, schema_indexes
+from blockforger.backend.json_schemas import SchemaProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,8 +15,24 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
 META = "meta"
+RULES = "eventbridge-output"
+"""The member of `meta` that holds output rules. They are kept apart from it, and by others."""
+KEY_FIELD, DEFAULT_KEY_FIELD = "key", "id"
 
 _BETWEEN = re.compile(r"[\s,:]*")
+
+
+def problems(document: JsonObject, meta: JsonObject) -> Iterator[SchemaProblem]:
+    """What is wrong with a document without its `meta`, and with its meta without rules, by places in the whole."""
+    key_field = meta.get(KEY_FIELD, DEFAULT_KEY_FIELD)
+    if isinstance(key_field, str) and key_field:
+        found = json_schemas.problems(document, key_field)
+        yield from found
+        if not found:
+            for problem in schema_indexes.problems(document, meta, key_field):
+                yield SchemaProblem(f"/{META}{problem.pointer}", problem.message)
+    else:
+        yield SchemaProblem(f"/{META}/{KEY_FIELD}", "Write the name of the member that holds an item's key.")
 
 
 def without_meta(text: str) -> str:

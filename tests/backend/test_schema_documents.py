@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventing import schema_documents
-from tests.eventing.test_json_texts import JSON, TEXTS
+from blockforger.backend import schema_documents
+from tests.backend.test_json_texts import JSON, TEXTS
 
 
 @pytest.mark.parametrize(

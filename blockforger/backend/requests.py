@@ -1,0 +1,109 @@
+"""What the REST door's views have in common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from blockforger.backend import callers
+from blockforger.backend.errors import LengthMissing, Malformed
+from blockforger.backend.models import Origin
+from blockforger.backend.preconditions import Preconditions
+from blockforger.backend.problems import problem_of
+from tenants.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from django.http import HttpRequest
+    from rest_framework.request import Request
+
+    from blockforger.backend.callers import Caller
+    from blockforger.backend.json_values import JsonValue
+    from tenants.models import Permission
+
+PROBLEM_JSON = "application/problem+json"
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+def api_key_of(request: Request) -> str:
+    """The API key that was sent, or an empty text."""
+    if key := request.headers.get("X-API-Key", "").strip():
+        return key
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
+
+
+def payload_of(request: Request) -> JsonValue:
+    """The body, as the view's parser for its media type reads it; None if there is none. Raises a Refusal."""
+    if request.stream is not None:
+        return cast("JsonValue", request.data)
+    if "HTTP_TRANSFER_ENCODING" in request.META:
+        raise LengthMissing
+    return None
+
+
+class ManagementViewSet(ViewSet):
+    """A view of what is no item. Each of its methods first asks `caller_of` who calls; it costs no tokens."""
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
+        """The header `Allow` is the answer; every response has it."""
+        return Response(status=204)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """A refusal is answered as one of an item would be."""
+        if not isinstance(exc, Refusal):
+            return super().handle_exception(exc)
+        document = problem_of(exc, Origin.API)
+        response = Response(document, status=document["status"], content_type=PROBLEM_JSON)
+        response.exception = True
+        return response
+
+    def caller_of(self, request: Request, tenant: str, *permissions: Permission, schema: str = "") -> Caller:
+        """Who calls, if the key has one of the permissions. Raises a Refusal."""
+        return callers.identified(api_key_of(request), *permissions, tenant_name=tenant, schema_name=schema)
+
+
+def preconditions_of(request: Request) -> Preconditions:
+    """Raises Malformed."""
+    return Preconditions.read(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+
+
+def flag_of(request: Request, name: str) -> bool:
+    """Whether a parameter is there that is true by its presence. Raises Malformed."""
+    text = request.query_params.get(name, "false").lower()
+    if text not in {"", "true", "false"}:
+        raise Malformed(f"The parameter '{name}' must be true or false.", parameter=name)
+    return text != "false"
+
+
+def check_parameters(request: Request, known: Sequence[str]) -> None:
+    """Raise Malformed for a parameter that nobody would look at: a filter with a slip in it would show too much."""
+    for name in request.query_params:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise Malformed(f"The parameter '{name[:100]}' is unknown here. Known are: {listed}.", parameter=name[:100])
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list: at most `limit` rows, after the one that the cursor names (empty: from the beginning)."""
+
+    limit: int
+    cursor: str
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str], *, cursors: str) -> Self:
+        """Read both from a query string; `cursors` is a pattern of what a cursor may be. Raises Malformed."""
+        limit, cursor = parameters.get("limit", ""), parameters.get("cursor", "")
+        size = int(limit or DEFAULT_PAGE_SIZE) if re.fullmatch("[0-9]{0,4}", limit) else 0
+        if not 1 <= size <= MAX_PAGE_SIZE:
+            raise Malformed(f"The parameter 'limit' must be a number from 1 to {MAX_PAGE_SIZE}.", parameter="limit")
+        if cursor and not re.fullmatch(cursors, cursor):
+            raise Malformed("The parameter 'cursor' must be the member 'next' of the page before.", parameter="cursor")
+        return cls(size, cursor)
