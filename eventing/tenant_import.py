@@ -9,7 +9,7 @@ from django.db import transaction
 
 from blockforger.backend import schema_changes, schema_keys
 from blockforger.backend.models import Schema
-from eventing import rules, tenant_files
+from eventing import rule_lists, rules, tenant_files
 from eventing.file_problems import Problem
 from eventing.models import AllowedBus, FeedbackBus, OutputRule
 from eventing.tenant_plans import Stored, TenantPlan
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from eventing.tenant_files import TenantDocument
-    from eventing.tenant_plans import RulesPlan, SchemaPlan
+    from eventing.tenant_plans import SchemaPlan
 
 
 class ImportRefused(Exception):
@@ -100,11 +100,11 @@ def _apply(tenant_plan: TenantPlan) -> None:
     tenant = _apply_to_tenant(tenant_plan)
     if tenant_plan.changes_feedback:
         _apply_feedback(tenant_plan.wanted.feedback_bus, tenant)
-    _apply_rules(tenant_plan.rules, tenant, schema=None)
+    rule_lists.apply(tenant_plan.rules, tenant, schema=None)
     for schema_plan in tenant_plan.schemas:
         if schema_plan.lines:
             schema = _apply_to_schema(schema_plan, tenant)
-            _apply_rules(schema_plan.rules, tenant, schema=schema)
+            rule_lists.apply(schema_plan.rules, tenant, schema=schema)
     if tenant_plan.changes_rules:
         rules.changed(tenant.pk)
 
@@ -134,17 +134,4 @@ def _apply_to_schema(schema_plan: SchemaPlan, tenant: Tenant) -> Schema:
         return schema
     return schema_changes.store(
         schema or Schema(tenant=tenant, name=wanted.name), document=wanted.document, meta=wanted.meta
-    )
-
-
-def _apply_rules(rules_plan: RulesPlan, tenant: Tenant, *, schema: Schema | None) -> None:
-    if rules_plan.is_empty:
-        return
-    OutputRule.objects.filter(pk__in=[row.pk for _, row in rules_plan.removed]).delete()
-    moved = [(place, row) for place, row in rules_plan.kept if row.position != place]
-    for place, row in moved:
-        row.position = place
-    OutputRule.objects.bulk_update([row for _, row in moved], ["position"])
-    OutputRule.objects.bulk_create(
-        OutputRule(tenant=tenant, schema=schema, position=place, **document) for place, document in rules_plan.added
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockforger.backend import schema_changes
-from eventing import rule_documents
+from eventing.rule_lists import RulesPlan
 from eventing.tenant_files import FEEDBACK, INPUT
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from blockforger.backend.models import Schema
     from eventing.models import OutputRule
-    from eventing.rule_documents import RuleDocument
     from eventing.tenant_files import SchemaDocument, TenantDocument
     from tenants.models import Tenant
 
@@ -27,36 +26,6 @@ class Stored:
     schemas: Mapping[str, Schema]
     rules: Mapping[int | None, Sequence[OutputRule]]
     feedback_bus: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RulesPlan:
-    """How a list of rules becomes what a file says. A rule that says the same at the same place stays as it is."""
-
-    kept: list[tuple[int, OutputRule]]
-    removed: list[tuple[int, OutputRule]]
-    added: list[tuple[int, RuleDocument]]
-
-    @classmethod
-    def of(cls, stored: Sequence[OutputRule], wanted: Sequence[RuleDocument]) -> RulesPlan:
-        """Both in order. A place is one in the list, whatever positions the stored rules have."""
-        pairs = zip(stored, wanted, strict=False)
-        same = {place for place, (row, document) in enumerate(pairs) if rule_documents.of_row(row) == document}
-        return cls(
-            kept=[(place, row) for place, row in enumerate(stored) if place in same],
-            removed=[(place, row) for place, row in enumerate(stored) if place not in same],
-            added=[(place, document) for place, document in enumerate(wanted) if place not in same],
-        )
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.removed and not self.added
-
-    def lines(self, owner: str = "") -> Iterator[str]:
-        for place, row in self.removed:
-            yield f"- {owner}rule {place + 1}: {rule_documents.described(rule_documents.of_row(row))}"
-        for place, document in self.added:
-            yield f"+ {owner}rule {place + 1}: {rule_documents.described(document)}"
 
 
 @dataclass(frozen=True, slots=True)

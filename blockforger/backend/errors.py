@@ -130,6 +130,24 @@ class PayloadTooLarge(Refusal):
         )
 
 
+class ResourceUnknown(Refusal):
+    """What is neither an item nor a schema, and is not there."""
+
+    code = "resource-unknown"
+
+
+class DocumentInvalid(Refusal):
+    """A document that configures something other than a schema, and cannot be used."""
+
+    code = "document-invalid"
+
+    def __init__(self, problems: Iterable[tuple[str, str]]) -> None:
+        super().__init__(
+            "The document cannot be used. Each error names its place by a JSON Pointer.",
+            errors=[{"pointer": pointer, "detail": message} for pointer, message in problems],
+        )
+
+
 class SchemaInvalid(Refusal):
     """A schema's document, or the `meta` in it, that cannot be used."""
 

@@ -1,0 +1,188 @@
+"""Lists of rules, a tenant's own and its schemas': read, compared with what is stored, and put in its place."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from django.db import transaction
+
+from blockforger.backend import deadlocks, json_values
+from blockforger.backend.errors import DocumentInvalid
+from eventing import rule_documents, rules
+from eventing.models import AllowedBus, OutputRule
+from tenants.models import Tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from django.db.models import QuerySet
+
+    from blockforger.backend.json_values import JsonObject, JsonValue
+    from blockforger.backend.models import Schema
+    from blockforger.backend.preconditions import Preconditions
+    from eventing.rule_documents import RuleDocument
+
+RULES, SCHEMAS = "rules", "schemas"
+
+
+class Kept(NamedTuple):
+    """A stored rule that stays; its places in the lists, not its positions."""
+
+    place: int
+    place_before: int
+    row: OutputRule
+
+
+@dataclass(frozen=True, slots=True)
+class RulesPlan:
+    """How a list of rules becomes another one. A rule that says the same stays the row that it is, wherever it goes."""
+
+    kept: list[Kept]
+    removed: list[tuple[int, OutputRule]]
+    added: list[tuple[int, RuleDocument]]
+
+    @classmethod
+    def of(cls, stored: Sequence[OutputRule], wanted: Sequence[RuleDocument]) -> RulesPlan:
+        """Both in order. A place is one in the list, whatever positions the stored rules have."""
+        texts_before = [_text(rule_documents.of_row(row)) for row in stored]
+        texts = [_text(document) for document in wanted]
+        same = {place for place, pair in enumerate(zip(texts_before, texts, strict=False)) if pair[0] == pair[1]}
+        free: dict[str, deque[int]] = defaultdict(deque)
+        for place, text in enumerate(texts_before):
+            if place not in same:
+                free[text].append(place)
+        before = {}
+        for place, text in enumerate(texts):
+            if place in same:
+                before[place] = place
+            elif free[text]:
+                before[place] = free[text].popleft()
+        staying = set(before.values())
+        return cls(
+            kept=[Kept(place, place_before, stored[place_before]) for place, place_before in before.items()],
+            removed=[(place, row) for place, row in enumerate(stored) if place not in staying],
+            added=[(place, document) for place, document in enumerate(wanted) if place not in before],
+        )
+
+    @property
+    def moved(self) -> list[Kept]:
+        return [rule for rule in self.kept if rule.place != rule.place_before]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.removed and not self.added and not self.moved
+
+    def lines(self, owner: str = "") -> Iterator[str]:
+        for place, row in self.removed:
+            yield f"- {owner}rule {place + 1}: {rule_documents.described(rule_documents.of_row(row))}"
+        for place, place_before, row in self.moved:
+            text = rule_documents.described(rule_documents.of_row(row))
+            yield f"~ {owner}rule {place_before + 1} becomes rule {place + 1}: {text}"
+        for place, document in self.added:
+            yield f"+ {owner}rule {place + 1}: {rule_documents.described(document)}"
+
+
+def apply(plan: RulesPlan, tenant: Tenant, *, schema: Schema | None) -> None:
+    """Carry the plan out, in the caller's transaction. `rules.changed` is left to the caller."""
+    if plan.is_empty:
+        return
+    OutputRule.objects.filter(pk__in=[row.pk for _, row in plan.removed]).delete()
+    moved = [rule for rule in plan.kept if rule.row.position != rule.place]
+    for rule in moved:
+        rule.row.position = rule.place
+    OutputRule.objects.bulk_update([rule.row for rule in moved], ["position"])
+    OutputRule.objects.bulk_create(
+        OutputRule(tenant=tenant, schema=schema, position=place, **document) for place, document in plan.added
+    )
+
+
+def document_of(tenant: Tenant) -> JsonObject:
+    """All rules of a tenant, with their ids: `{"rules": […], "schemas": {name: […]}}`, each list in its order."""
+    own: list[JsonValue] = []
+    of_schemas: dict[str, JsonValue] = {}
+    for row in _rows(tenant).select_related("schema").defer("schema__document", "schema__meta"):
+        rule = {"id": row.pk, **rule_documents.written(rule_documents.of_row(row))}
+        owner = cast("list[JsonValue]", of_schemas.setdefault(row.schema.name, [])) if row.schema else own
+        owner.append(rule)
+    return {RULES: own, SCHEMAS: of_schemas}
+
+
+def etag_of(tenant: Tenant) -> str:
+    """A strong entity tag of the rules: the number that grows with each change of what is cached of the tenant."""
+    return f'"{tenant.configuration_version}"'
+
+
+def replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:
+    """Put the rules of a document in the place of all that there are. Gives the tenant as it is then.
+
+    A rule that says what a stored one says stays that one. Raises DocumentInvalid and PreconditionFailed.
+    """
+    # Done again when a schema that is named was deleted meanwhile.
+    return deadlocks.retried(partial(_replace, tenant, value, preconditions))
+
+
+def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:
+    with transaction.atomic(durable=True):
+        # Changes of a tenant's rules wait for each other here; writes of its items, which refer to it, do not wait.
+        locked = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        preconditions.check(etag_of(locked))
+        schemas = {schema.name: schema for schema in locked.schemas.defer("document", "meta")}
+        wanted = _read(locked, value, schemas)
+        stored: dict[int | None, list[OutputRule]] = defaultdict(list)
+        for row in _rows(locked):
+            stored[row.schema_id].append(row)
+        plans: dict[Schema | None, RulesPlan] = {}
+        for schema in (None, *schemas.values()):
+            plans[schema] = RulesPlan.of(stored[schema.pk if schema else None], wanted.get(schema, []))
+        for schema, plan in plans.items():
+            apply(plan, locked, schema=schema)
+        if not all(plan.is_empty for plan in plans.values()):
+            rules.changed(locked.pk)
+            locked.refresh_from_db(fields=["configuration_version"])
+    return locked
+
+
+def _read(tenant: Tenant, value: JsonValue, schemas: Mapping[str, Schema]) -> dict[Schema | None, list[RuleDocument]]:
+    """The rules that a document lists, by the schema whose they are. Raises DocumentInvalid, with all problems."""
+    of_schemas = value.get(SCHEMAS) if isinstance(value, dict) else None
+    if not isinstance(value, dict) or value.keys() != {RULES, SCHEMAS} or not isinstance(of_schemas, dict):
+        form = f'{{"{RULES}": […], "{SCHEMAS}": {{"petstore": […]}}}}'
+        raise DocumentInvalid([("", f"Write {form}: the tenant's rules, and those of each schema that has any.")])
+    patterns = list(AllowedBus.objects.filter(tenant=tenant).values_list("arn_pattern", flat=True))
+    wanted: dict[Schema | None, list[RuleDocument]] = {}
+    problems: list[tuple[str, str]] = []
+    wanted[None], found = rule_documents.read(_without_ids(value[RULES]), tenant_patterns=patterns)
+    problems += [(f"/{RULES}{pointer}", message) for pointer, message in found]
+    for name, listed in of_schemas.items():
+        place = f"/{SCHEMAS}/{json_values.escaped(name)}"
+        if name not in schemas:
+            problems.append((place, f"The tenant has no schema '{name[:100]}'. Make it first, or leave it out."))
+            continue
+        wanted[schemas[name]], found = rule_documents.read(
+            _without_ids(listed), own_schema=name, tenant_patterns=patterns
+        )
+        problems += [(place + pointer, message) for pointer, message in found]
+    if problems:
+        raise DocumentInvalid(problems)
+    return wanted
+
+
+def _without_ids(listed: JsonValue) -> JsonValue:
+    """What was read can be sent again: the ids in it are told, not taken."""
+    if not isinstance(listed, list):
+        return listed
+    return [
+        {name: value for name, value in rule.items() if name != "id"} if isinstance(rule, dict) else rule
+        for rule in listed
+    ]
+
+
+def _rows(tenant: Tenant) -> QuerySet[OutputRule]:
+    return OutputRule.objects.filter(tenant=tenant).order_by("schema__name", "position", "id")
+
+
+def _text(document: RuleDocument) -> str:
+    return json_values.compact(cast("JsonObject", document))
