@@ -191,6 +191,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 1.0,
         "options": {"expires": 5},
     },
+    "carry-on-replays": {
+        "task": "eventing.tasks.carry_on_replays",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "prune-what-has-had-its-time": {
         "task": "eventing.tasks.prune",
         "schedule": 300.0,
@@ -217,6 +222,8 @@ BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_0
 BLOCKFORGER_MAX_ITEM_INDEXES = env.int("BLOCKFORGER_MAX_ITEM_INDEXES", default=100)
 # Seconds after which another publisher takes over what one that died or hangs has in hand.
 BLOCKFORGER_LEASE_SECONDS = env.int("BLOCKFORGER_LEASE_SECONDS", default=60)
+# How many events a second a replay makes due that was asked for over REST.
+BLOCKFORGER_REPLAYS_PER_SECOND = env.int("BLOCKFORGER_REPLAYS_PER_SECOND", default=50)
 # The queue that `consume_events` reads: its URL, or its name where no URL is given.
 BLOCKFORGER_INPUT_QUEUE_URL = env.str("BLOCKFORGER_INPUT_QUEUE_URL", default="")
 BLOCKFORGER_INPUT_QUEUE_NAME = env.str(

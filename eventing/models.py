@@ -156,6 +156,11 @@ class Replay(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # None while there may be events left to replay.
     finished_at = models.DateTimeField(null=True, blank=True)
+    # Set: asked for over REST, and carried on by the sweep at that rate. None: by the command that began it.
+    per_second = models.PositiveIntegerField(null=True, blank=True)
+    # Whoever of the sweep carries the replay on moves this ahead first, so that one does; it ends by itself, so that
+    # one that died stops nothing for ever.
+    leased_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["-id"]

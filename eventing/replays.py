@@ -30,7 +30,7 @@ MAX_PER_SECOND = 10_000
 
 _BATCH = 100
 # An event gets its id when its write is carried out; by this much the clock may have been set back in between.
-_CLOCK_CHANGE = timedelta(hours=1)
+CLOCK_CHANGE = timedelta(hours=1)
 
 
 class Scope(Enum):
@@ -105,7 +105,7 @@ class Counts:
 
 def count(selection: Selection) -> Counts:
     """How many events a replay of the selection would replay now."""
-    rows = _matching(selection).order_by().values_list("status").annotate(Count("pk"))
+    rows = matching(selection).order_by().values_list("status").annotate(Count("pk"))
     counts = {status: number for status, number in rows if status not in REPLAYABLE or status in _statuses(selection)}
     return Counts(**counts)
 
@@ -125,10 +125,13 @@ def replay(selection: Selection, *, who: str, why: str, per_second: int) -> Repl
     return begun
 
 
-def begin(selection: Selection, *, who: str, why: str) -> Replay:
-    """Record a replay of what the selection selects by now. Nothing is sent until it is carried on."""
+def begin(selection: Selection, *, who: str, why: str, per_second: int | None = None) -> Replay:
+    """Record a replay of what the selection selects by now. Nothing is sent until it is carried on.
+
+    With a rate, the sweep carries it on; without one the caller does.
+    """
     tenant = selection.tenant if isinstance(selection.tenant, Tenant) else None
-    return Replay.objects.create(tenant=tenant, who=who, why=why, selection=selection.as_json())
+    return Replay.objects.create(tenant=tenant, who=who, why=why, selection=selection.as_json(), per_second=per_second)
 
 
 def carry_on(
@@ -190,7 +193,7 @@ def _left(replay: Replay) -> QuerySet[OutboxEvent]:
     selection, begun = selection_of(replay), replay.created_at
     settled_before = Q(status=OutboxStatus.DEAD) | Q(status=OutboxStatus.DELIVERED, delivered_at__lte=begun)
     return (
-        _matching(selection)
+        matching(selection)
         .filter(settled_before, status__in=_statuses(selection), time__lte=begun)
         .exclude(replay=replay)
     )
@@ -200,7 +203,7 @@ def _statuses(selection: Selection) -> tuple[OutboxStatus, ...]:
     return tuple(status for status in REPLAYABLE if selection.status in (None, status))
 
 
-def _matching(selection: Selection) -> QuerySet[OutboxEvent]:
+def matching(selection: Selection) -> QuerySet[OutboxEvent]:
     """The events that pass every filter but the one of status."""
     events = OutboxEvent.objects.all()
     if selection.tenant is not Scope.EVERY_TENANT:
@@ -214,12 +217,12 @@ def _matching(selection: Selection) -> QuerySet[OutboxEvent]:
         "bus_arn": selection.bus,
         "time__gte": selection.since,
         # Ids begin with their time, and an index has them: without this, the whole history would be read.
-        "pk__gte": selection.since and _first_id_of(selection.since - _CLOCK_CHANGE),
+        "pk__gte": selection.since and first_id_of(selection.since - CLOCK_CHANGE),
         "time__lt": selection.until,
     }
     return events.filter(**{name: value for name, value in filters.items() if value is not None})
 
 
-def _first_id_of(moment: datetime) -> UUID:
+def first_id_of(moment: datetime) -> UUID:
     """The lowest UUIDv7 of that millisecond."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)

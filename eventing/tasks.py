@@ -7,7 +7,7 @@ import time
 from celery import shared_task
 
 from blockforger.backend.retention import Pace
-from eventing import consuming, publishing, retention
+from eventing import consuming, publishing, replay_requests, retention
 
 
 @shared_task(name="eventing.tasks.publish_pending", ignore_result=True)
@@ -20,6 +20,12 @@ def publish_pending() -> None:
 def consume_waiting() -> None:
     """Carry out the events that wait in the input queue."""
     consuming.drain(seconds=20)
+
+
+@shared_task(name="eventing.tasks.carry_on_replays", ignore_result=True)
+def carry_on_replays() -> None:
+    """Go on with the replays that were asked for over REST, for a while."""
+    replay_requests.carry_on(seconds=15)
 
 
 @shared_task(name="eventing.tasks.prune", ignore_result=True)
