@@ -222,6 +222,13 @@ BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_0
 BLOCKFORGER_MAX_ITEM_INDEXES = env.int("BLOCKFORGER_MAX_ITEM_INDEXES", default=100)
 # Seconds after which another publisher takes over what one that died or hangs has in hand.
 BLOCKFORGER_LEASE_SECONDS = env.int("BLOCKFORGER_LEASE_SECONDS", default=60)
+# How many requests a key may make in how many seconds, such as 600/60. Empty: any number.
+BLOCKFORGER_RATE_LIMIT = env.str("BLOCKFORGER_RATE_LIMIT", default="")
+# Where they are counted: in Redis if that is the broker, or is named; else by each process for itself.
+BLOCKFORGER_RATE_LIMIT_REDIS_URL = env.str(
+    "BLOCKFORGER_RATE_LIMIT_REDIS_URL",
+    default=CELERY_BROKER_URL if CELERY_BROKER_URL.startswith(("redis:", "rediss:")) else "",
+)
 # How many events a second a replay makes due that was asked for over REST.
 BLOCKFORGER_REPLAYS_PER_SECOND = env.int("BLOCKFORGER_REPLAYS_PER_SECOND", default=50)
 # The queue that `consume_events` reads: its URL, or its name where no URL is given.

@@ -65,6 +65,19 @@ class EventsNotAccepted(Refusal):
         super().__init__("The tenant does not accept events. Set eventbridge-input=true in its tenant.properties.")
 
 
+class RateLimitExceeded(Refusal):
+    """The key has made more requests than it may in a time."""
+
+    code = "rate-limit-exceeded"
+
+    def __init__(self, *, quota: int, seconds: int) -> None:
+        super().__init__(
+            f"The key may make {quota} requests in {seconds} seconds. Wait for the seconds that Retry-After says.",
+            quota=quota,
+            seconds=seconds,
+        )
+
+
 class NotEnoughTokens(Refusal):
     """The balance does not cover the operation."""
 

@@ -12,7 +12,6 @@ from django.urls import reverse
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
-from rest_framework.viewsets import ViewSet
 
 from blockforger.backend.errors import Malformed
 from blockforger.backend.list_queries import Query
@@ -20,7 +19,7 @@ from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.problems import problem
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
-from blockforger.backend.requests import PROBLEM_JSON, api_key_of, payload_of
+from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, api_key_of, payload_of
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -38,14 +37,10 @@ MAX_PARAMETERS = 50
 QUERY_CANCELED = "57014"
 
 
-class ItemViewSet(ViewSet):
+class ItemViewSet(RestViewSet):
     """CRUD of a schema's items."""
 
     parser_classes = [PayloadParser, MergePatchParser]
-
-    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
-        """The header `Allow` is the answer; every response has it."""
-        return Response(status=204)
 
     def list(self, request: Request, tenant: str, schema: str) -> Response:
         page, defect = None, None
@@ -169,9 +164,11 @@ def _url_of_page(request: Request, cursor: str) -> str:
 
 
 def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
+    headers = {"Token-Cost": "0"}
+    if outcome.balance is not None:
+        headers = {"Token-Cost": str(outcome.tokens), "Token-Balance": str(outcome.balance)}
     if outcome.problem is not None:
-        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON)
-    headers = {}
+        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON, headers=headers)
     if outcome.status == 201:
         headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

@@ -9,6 +9,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
 from blockforger.backend import retention
+from tenants import rate_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,4 +46,14 @@ def events_are_known_for_as_long_as_they_can_come_again(**_: Any) -> Sequence[ch
                 id="backend.E001",
             )
         ]
+    return []
+
+
+@checks.register(checks.Tags.compatibility)
+def the_rate_limit_can_be_read(**_: Any) -> Sequence[checks.CheckMessage]:
+    """backend.E002: with a limit that cannot be read, no request could be answered."""
+    try:
+        rate_limits.policy_of(settings.BLOCKFORGER_RATE_LIMIT)
+    except ValueError as error:
+        return [checks.Error(f"BLOCKFORGER_RATE_LIMIT is no limit. {error}", id="backend.E002")]
     return []

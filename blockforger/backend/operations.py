@@ -18,6 +18,7 @@ from blockforger.backend.outcomes import Outcome
 from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
+from tenants.models import LedgerEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonValue
     from blockforger.backend.list_queries import Query
     from blockforger.backend.models import OperationRecord
-    from tenants.models import LedgerEntry, Tenant
+    from tenants.models import Tenant
 
 COST = 10
 """What an operation costs, in tokens."""
@@ -173,7 +174,10 @@ def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
         and operation.id in entries
     ]
     records.refuse(late_refusals)
-    outcomes = {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in fresh}
+    held = {entry.operation: entry.balance_after for entry in new if isinstance(entry, LedgerEntry)}
+    outcomes = {
+        operation.id: _outcome(operation, answers[operation.id], held.get(operation.id)) for operation, _ in fresh
+    }
     for operation, admission in fresh:
         if operation.origin == Origin.EVENT and admission.tenant is not None:
             new += _feedback(entries[operation.id].record, admission.tenant)
@@ -297,7 +301,7 @@ def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:
     return [row for _, rows_of_receiver in answers for row in cast("list[Model]", rows_of_receiver)]
 
 
-def _outcome(operation: Operation, answer: Done | Refusal) -> Outcome:
+def _outcome(operation: Operation, answer: Done | Refusal, balance: int | None = None) -> Outcome:
     if isinstance(answer, Refusal):
         return Outcome.refused(answer, operation.origin)
-    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, tokens=COST)
+    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, tokens=COST, balance=balance)

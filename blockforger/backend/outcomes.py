@@ -23,6 +23,8 @@ class Outcome:
     problem: Problem | None = None
     item_key: str = ""
     tokens: int = 0
+    # What the account held after it, if tokens were charged by it just now.
+    balance: int | None = None
     # Whether the operation was carried out before, and this is what became of it then.
     repeated: bool = False
 

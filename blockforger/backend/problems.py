@@ -49,6 +49,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.LengthMissing: 411,
     errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
+    tenant_errors.RateLimitExceeded: 429,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.
 _STATUS_OF_EVENTS: dict[type[Refusal], int] = {tenant_errors.PermissionMissing: 401}

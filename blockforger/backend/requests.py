@@ -14,7 +14,8 @@ from blockforger.backend.errors import LengthMissing, Malformed
 from blockforger.backend.models import Origin
 from blockforger.backend.preconditions import Preconditions
 from blockforger.backend.problems import problem_of
-from tenants.errors import Refusal
+from tenants import rate_limits
+from tenants.errors import RateLimitExceeded, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from blockforger.backend.callers import Caller
     from blockforger.backend.json_values import JsonValue
     from tenants.models import Permission
+    from tenants.rate_limits import Allowance
 
 PROBLEM_JSON = "application/problem+json"
 DEFAULT_PAGE_SIZE = 100
@@ -48,8 +50,28 @@ def payload_of(request: Request) -> JsonValue:
     return None
 
 
-class ManagementViewSet(ViewSet):
-    """A view of what is no item. Each of its methods first asks `caller_of` who calls; it costs no tokens."""
+class RestViewSet(ViewSet):
+    """A view of the API: it counts the requests of each key, and answers refusals as problem documents."""
+
+    allowance: Allowance | None = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Before anything of the request is looked at, or the database is asked: may the key make one more?"""
+        super().initial(request, *args, **kwargs)
+        self.allowance = rate_limits.take(api_key_of(request))
+        if self.allowance and self.allowance.left < 0:
+            policy = self.allowance.policy
+            raise RateLimitExceeded(quota=policy.quota, seconds=policy.seconds)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Headers of draft-ietf-httpapi-ratelimit-headers-10."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        if self.allowance:
+            response["RateLimit-Policy"] = str(self.allowance.policy)
+            response["RateLimit"] = str(self.allowance)
+            if self.allowance.left < 0:
+                response["Retry-After"] = str(self.allowance.seconds)
+        return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature
         """The header `Allow` is the answer; every response has it."""
@@ -63,6 +85,10 @@ class ManagementViewSet(ViewSet):
         response = Response(document, status=document["status"], content_type=PROBLEM_JSON)
         response.exception = True
         return response
+
+
+class ManagementViewSet(RestViewSet):
+    """A view of what is no item. Each of its methods first asks `caller_of` who calls; it costs no tokens."""
 
     def caller_of(self, request: Request, tenant: str, *permissions: Permission, schema: str = "") -> Caller:
         """Who calls, if the key has one of the permissions. Raises a Refusal."""

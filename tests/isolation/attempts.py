@@ -14,10 +14,10 @@ from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.contenttypes.models import ContentType
 
-from blockforger.backend.models import Item, Schema
+from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing import aws
 from eventing.models import OutboxEvent, OutputRule, Replay
-from tenants.models import ApiKey
+from tenants.models import ApiKey, LedgerEntry
 from tests.eventing.doors import Ask, envelope
 from tests.eventing.tenant_folders import a_folder
 from tests.isolation.world import BUS, GUESSED, MARK, World, text_of
@@ -25,6 +25,8 @@ from tests.isolation.world import BUS, GUESSED, MARK, World, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from django.db.models import Model
 
 
 # To search for. What comes back of a search may repeat it, but not the word.
@@ -51,12 +53,25 @@ PET = {"id": GUESSED, "name": "mine"}
 OF_VICTIM, OWN = "/api/victim/petstore", "/api/stranger/petstore"
 ITEM, ITEMS = f"{OF_VICTIM}/{GUESSED}", OF_VICTIM
 BODIES: dict[str, Any] = {"POST": PET, "PUT": PET, "PATCH": {"name": "mine"}, "DELETE": None, "GET": None}
+EVENTS_OUT, OWN_EVENTS = "/api/victim/$events/out", "/api/stranger/$events"
+NO_EVENT = "00000000-0000-0000-0000-000000000001"
 # Every one of them is at the victim's URLs, with the stranger's key; the answer must be that of a tenant that is not.
 AT_THE_VICTIMS_URLS = [
     (f"{method} {name}", by, method, path, BODIES[method], headers)
     for name, path, other_path, methods in [
         ("item", ITEM, "/api/victim/hidden/nothing", ("GET", "PUT", "PATCH", "DELETE")),
         ("items", ITEMS, "/api/victim/hidden", ("GET", "POST")),
+        ("schemas", "/api/victim", "/api/victim?cursor=a", ("GET",)),
+        ("schema", f"{OF_VICTIM}/$schema", "/api/victim/hidden/$schema", ("GET", "PUT", "DELETE")),
+        ("rules", "/api/victim/$rules", "/api/victim/$rules?x", ("GET", "PUT")),
+        ("sent-events", EVENTS_OUT, f"{EVENTS_OUT}?schema=hidden&key=1", ("GET",)),
+        ("sent-event", f"{EVENTS_OUT}/{NO_EVENT}", f"{EVENTS_OUT}/{NO_EVENT}?x", ("GET",)),
+        ("replays", f"{EVENTS_OUT}/replay", f"{EVENTS_OUT}/replay?x", ("POST",)),
+        ("replay", f"{EVENTS_OUT}/replay/1", f"{EVENTS_OUT}/replay/2", ("GET",)),
+        ("received-events", "/api/victim/$events/in", "/api/victim/$events/in?schema=hidden&key=1", ("GET",)),
+        ("received-event", "/api/victim/$events/in/1", "/api/victim/$events/in/2", ("GET",)),
+        ("usage", "/api/victim/$usage", "/api/victim/$usage?days=1", ("GET",)),
+        ("ledger-entries", "/api/victim/$usage/entries", "/api/victim/$usage/entries?limit=1", ("GET",)),
     ]
     for method in methods
     for by, path, headers in [
@@ -71,6 +86,65 @@ AT_THE_VICTIMS_URLS = [
         ("a tenant's header", path, {"X-Tenant": "victim", "X-Forwarded-Host": "victim"}),
         ("a query", f"{path}?tenant=stranger&limit=1000&cursor=0&filter[name]=x&sort=-name&fields=name&q=x", {}),
     ]
+]
+
+
+def _of_victims(door: str, by: str, method: str, path: str, model: type[Model], payload: Any = None) -> Attempt:
+    """A row that names one of the victim's by its id: `{}` in the path, or in the payload's text."""
+
+    def make(world: World) -> str:
+        pk = str(world.of_victim(model).pk)
+        sent = json.loads(json.dumps(payload).replace("{}", pk)) if payload else None
+        return text_of(world.rest(method, path.replace("{}", pk), sent))
+
+    return Attempt(door, by, make)
+
+
+# With the stranger's own URLs, which its key may use.
+MANAGEMENT = [
+    *(
+        _rest(f"{method} schema", "a schema's name", method, "/api/stranger/hidden/$schema", BODIES[method])
+        for method in ("GET", "PUT", "DELETE")
+    ),
+    _rest("GET schemas", "a cursor", "GET", "/api/stranger?cursor=a&limit=1000"),
+    _of_victims(
+        "PUT rules",
+        "a rule's id",
+        "PUT",
+        "/api/stranger/$rules",
+        OutputRule,
+        {"rules": [{"id": "{}", "eventbridge_arn": f"{BUS}sparrow"}], "schemas": {}},
+    ),
+    _rest("PUT rules", "a schema's name", "PUT", "/api/stranger/$rules", {"rules": [], "schemas": {"hidden": []}}),
+    _of_victims("GET sent-event", "an id", "GET", f"{OWN_EVENTS}/out/{{}}", OutboxEvent),
+    _of_victims("GET sent-events", "a cursor", "GET", f"{OWN_EVENTS}/out?cursor={{}}", OutboxEvent),
+    _of_victims("GET sent-events", "a rule", "GET", f"{OWN_EVENTS}/out?rule={{}}", OutputRule),
+    _rest("GET sent-events", "an item", "GET", f"{OWN_EVENTS}/out?schema=petstore&key={GUESSED}"),
+    Attempt(
+        "GET received-event", "an id", lambda world: text_of(world.rest("GET", f"{OWN_EVENTS}/in/{world.event_id}"))
+    ),
+    _of_victims("GET received-events", "a cursor", "GET", f"{OWN_EVENTS}/in?cursor={{}}", OperationRecord),
+    _rest("GET received-events", "an item", "GET", f"{OWN_EVENTS}/in?schema=petstore&key={GUESSED}"),
+    _of_victims("GET replay", "a number", "GET", f"{OWN_EVENTS}/out/replay/{{}}", Replay),
+    _of_victims("POST replays", "an id", "POST", f"{OWN_EVENTS}/out/replay", OutboxEvent, {"ids": ["{}"], "why": "x"}),
+    _of_victims(
+        "POST replays",
+        "an id, to count",
+        "POST",
+        f"{OWN_EVENTS}/out/replay",
+        OutboxEvent,
+        {"ids": ["{}"], "dry_run": True},
+    ),
+    _rest("POST replays", "all", "POST", f"{OWN_EVENTS}/out/replay", {"all": True, "why": "x"}),
+    _rest(
+        "POST replays",
+        "an item",
+        "POST",
+        f"{OWN_EVENTS}/out/replay",
+        {"item": {"schema": "petstore", "key": GUESSED}, "why": "x"},
+    ),
+    _of_victims("GET ledger-entries", "a cursor", "GET", "/api/stranger/$usage/entries?cursor={}", LedgerEntry),
+    _rest("GET usage", "?tenant=", "GET", "/api/stranger/$usage?tenant=victim"),
 ]
 REST = [
     *(_rest(door, by, method, path, body, **headers) for door, by, method, path, body, headers in AT_THE_VICTIMS_URLS),
@@ -95,6 +169,7 @@ REST = [
     _rest("DELETE item", "a key of the other's item", "DELETE", f"{OWN}/{GUESSED}"),
     _rest("POST items", "a key of the other's item", "POST", OWN, {"id": "guess-9", "name": "mine"}),
     _rest("POST items", "members that look like columns", "POST", OWN, {**PET, "schema": 1, "tenant": "victim"}),
+    *MANAGEMENT,
     _rest("page livez", "its URL", "GET", "/livez?tenant=victim"),
     _rest("page readyz", "its URL", "GET", "/readyz?tenant=victim"),
 ]

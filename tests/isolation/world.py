@@ -20,6 +20,7 @@ from eventing import consuming
 from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay
 from tenants import balances
 from tenants.models import ApiKey, LedgerEntry, Membership, Tenant
+from tenants.models import Permission as Permissions
 from tests.cast import PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
 
@@ -129,7 +130,8 @@ def _a_full_tenant(name: str, *, word: str) -> tuple[Tenant, str, str]:
     tenant = a_tenant(name)
     tenant.extra_properties = {"note": word}
     tenant.save()
-    key = a_key(tenant)
+    # A stranger with every permission, in its own tenant.
+    key = a_key(tenant, permissions=list(Permissions))
     ApiKey.objects.filter(tenant=tenant).update(name=word)
     balances.top_up(tenant, amount=10, reference=f"invoice of the {word}")
     member = User.objects.create_user(f"{word} of {name}")
