@@ -137,12 +137,13 @@ def _put(tenant: Tenant, name: str, draft: Draft, *, force: bool, preconditions:
             new = Schema(tenant=tenant, name=name)
             return store(new, document=draft.document, meta=draft.meta), True
         preconditions.check(schema.etag)
-        if not changed_parts(schema, document=draft.document, meta=draft.meta):
+        parts = changed_parts(schema, document=draft.document, meta=draft.meta)
+        if not parts:
             return schema, False
         key_field = Schema(meta=draft.meta).key_field
         if message := schema_keys.problem_of_change(schema, key_field):
             raise KeyFieldSettled(message)
-        if not force:
+        if "document" in parts and not force:
             _check_items(schema, Compiled(json.loads(draft.document), key_field))
         return store(schema, document=draft.document, meta=draft.meta), False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -175,6 +176,25 @@ def test_an_item_that_is_written_while_the_others_are_looked_at_is_looked_at_too
 
     monkeypatch.setattr(schema_changes, "_misfits", looking)
     assert code_of(put(client, PET)) == (409, "items-violate-schema")
+
+
+def test_a_change_of_the_meta_alone_asks_nothing_of_items(client: APIClient, tenant: Tenant) -> None:
+    Item.objects.create(schema=a_schema(tenant), key="1", payload={"id": "1"})
+    assert put(client, {**PET, "meta": {"owner": "desk"}}).json()["version"] == 2
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite locks the whole database")
+def test_a_schema_is_deleted_or_gets_an_item_but_not_both(client: APIClient, tenant: Tenant) -> None:
+    writer = client_of(tenant, Permission.BACKEND_CALLS)
+    for number in range(8):
+        a_schema(tenant)
+        item = {**FLUFFY, "id": str(number)}
+        deleted, made = at_once(
+            [lambda: client.delete(SCHEMA), partial(writer.post, f"{API}/petstore", item, format="json")]
+        )
+        assert (deleted.status_code, made.status_code) in {(204, 404), (409, 201)}
+        Item.objects.all().delete()
+        Schema.objects.all().delete()
 
 
 def test_the_key_field_is_settled_once_there_are_items(client: APIClient, tenant: Tenant) -> None:

@@ -9,7 +9,7 @@ from django.apps import apps
 from django.contrib.auth.models import User
 
 from blockforger.backend.models import Schema
-from eventing.models import AllowedBus, OutputRule
+from eventing.models import AllowedBus, OutputRule, Replay
 from tenants.models import Tenant
 from tests.admin_pages import Page, saved, url_of
 from tests.eventing.doors import Ask
@@ -74,6 +74,18 @@ class TestNoDoorIsLeftOut:
         assert marked == OWNED.keys() - {"tenants.Membership", "tenants.TokenAccount"}
 
 
+# Of what is no item, where the word is.
+READ_BY_THE_VICTIM = [
+    *(
+        "/api/victim/petstore/$schema",
+        "/api/victim/$rules",
+        "/api/victim/$events/out",
+        "/api/victim/$events/in/{event}",
+    ),
+    *("/api/victim/$events/out/replay/{replay}", "/api/victim/$usage/entries"),
+]
+
+
 class TestRestAndEvents:
     @pytest.mark.parametrize("attempt", [*REST, *EVENTS], ids=str)
     def test_a_stranger_reads_and_changes_nothing(self, both: World, attempt: Attempt) -> None:
@@ -90,7 +102,8 @@ class TestRestAndEvents:
 
     def test_the_victim_reads_what_strangers_must_not(self, both: World) -> None:
         """Or the table would prove nothing."""
-        for path in (ITEM, ITEMS):
+        for pattern in (ITEM, ITEMS, *READ_BY_THE_VICTIM):
+            path = pattern.format(event=both.event_id, replay=both.of_victim(Replay).pk)
             assert MARK in world.text_of(both.rest("GET", path, key=both.victims_key))
         recorded = both.event(Ask("PUT", {"id": GUESSED, "name": MARK}, "victim", "petstore", both.victims_key))
         assert "CARRIED_OUT" in recorded
