@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from blockforger.backend import json_values
 from blockforger.backend.errors import DocumentInvalid, Malformed
 from eventing.event_lists import Received
 from eventing.models import OutboxStatus
@@ -72,7 +73,9 @@ class ReplayRequest:
         read: dict[str, Any] = {}
         for name, member in value.items():
             if name not in _MEMBERS:
-                problems.append((f"/{name[:100]}", f"Remove it, or use one of {', '.join(_MEMBERS)}."))
+                problems.append(
+                    (f"/{json_values.escaped(name[:100])}", f"Remove it, or use one of {', '.join(_MEMBERS)}.")
+                )
                 continue
             reader, remedy = _MEMBERS[name]
             read[name] = reader(member)

@@ -101,6 +101,7 @@ def test_what_was_read_can_be_sent_again_and_changes_nothing(client: APIClient) 
         ("petstore", {"properties": {"a": {"$ref": "https://example.com"}}}, "/properties/a/$ref", ""),
         ("petstore", {"meta": 1}, "/meta", "Write an object"),
         ("petstore", {"meta": {"key": 1}}, "/meta/key", "holds an item's key"),
+        ("petstore", {"meta": {"indexes": ["nothing"]}}, "/meta/indexes/0", "no path of the schema"),
         ("petstore", {"meta": {"eventbridge-output": []}}, "/meta/eventbridge-output", "$rules"),
         ("a b", PET, "", "cannot be the name"),
         ("petstore.json", PET, "", "cannot be the name"),

@@ -263,7 +263,7 @@ class TestReplays:
             ({"why": "x", "item": {"schema": "petstore", "key": "1", "x": 1}}, ["/item"]),
             ({"why": "x", "rule": True, "bus": "", "status": "pending"}, ["/rule", "/bus", "/status"]),
             ({"why": "x", "since": "2026-01-01", "until": 5}, ["/since", "/until"]),
-            ({"why": "x", "all": True, "tenant": "other"}, ["/tenant"]),
+            ({"why": "x", "all": True, "tenant": "other", "a/b": 1}, ["/tenant", "/a~1b"]),
         ],
     )
     def test_a_slip_replays_nothing(self, client: APIClient, body: Any, pointers: list[str]) -> None:
