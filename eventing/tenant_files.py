@@ -31,6 +31,7 @@ OUTPUT = "eventbridge-output"
 FEEDBACK = "eventbridge-feedback"
 SCHEMA_SUFFIX = ".json"
 KEY_FIELD, DEFAULT_KEY_FIELD = "key", "id"
+REQUIRE_IF_MATCH = "require_if_match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +253,8 @@ def _schema(
             problems += [(f"/{META}{fault.pointer}", fault.message) for fault in found_in_meta]
     else:
         problems.append((f"/{META}/{KEY_FIELD}", "Write the name of the member that holds an item's key."))
+    if not isinstance(own_meta.get(REQUIRE_IF_MATCH, False), bool):
+        problems.append((f"/{META}/{REQUIRE_IF_MATCH}", "Write true or false."))
     return SchemaDocument(name, schema_documents.without_meta(text), own_meta, rules), problems
 
 

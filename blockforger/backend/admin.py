@@ -80,6 +80,8 @@ class SchemaForm(forms.ModelForm):
         key_field = meta.get("key", "id")
         if not isinstance(key_field, str) or not key_field:
             raise ValidationError(_sentence("/key", "Write the name of the member that holds an item's key."))
+        if not isinstance(meta.get("require_if_match", False), bool):
+            raise ValidationError(_sentence("/require_if_match", "Write true or false."))
         if self.instance.pk and (problem := schema_keys.problem_of_change(self.instance, key_field)):
             raise ValidationError(_sentence("/key", problem))
         return meta

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockforger.backend import callers, items
-from blockforger.backend.errors import OperationUnknown, SchemaUnknown
+from blockforger.backend.errors import OperationUnknown, PreconditionMissing, SchemaUnknown
 from blockforger.backend.models import SCHEMA_NAME, WRITES, Method, Origin
 from tenants import api_keys
 from tenants.errors import EventsNotAccepted, PermissionMissing, Refusal
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from blockforger.backend.models import Schema
     from blockforger.backend.operations import Operation
     from tenants.models import ApiKey, Tenant
+
+_CHANGES = {Method.PUT, Method.PATCH, Method.DELETE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,15 @@ def _admission(operation: Operation, caller: Caller | None) -> Admitted | Reject
         schema = caller.schema if caller else None
         if schema is None:
             raise SchemaUnknown(operation.schema)
-        request = items.Request.read(schema, method, key=operation.key, payload=operation.payload, page=operation.page)
+        _check_preconditions(operation, schema)
+        request = items.Request.read(
+            schema,
+            method,
+            key=operation.key,
+            payload=operation.payload,
+            preconditions=operation.preconditions,
+            page=operation.page,
+        )
     except Refusal as refusal:
         return Rejected(refusal, tenant)
     return Admitted(api_key, schema, request)
@@ -87,3 +97,14 @@ def _method(operation: Operation) -> Method:
     if operation.method not in allowed:
         raise OperationUnknown(operation.method)
     return Method(operation.method)
+
+
+def _check_preconditions(operation: Operation, schema: Schema) -> None:
+    # An event cannot know which state of an item it will find.
+    if (
+        schema.requires_if_match
+        and operation.origin == Origin.API
+        and operation.method in _CHANGES
+        and operation.preconditions.if_match is None
+    ):
+        raise PreconditionMissing

@@ -18,6 +18,7 @@ from blockforger.backend.errors import LengthMissing, Malformed
 from blockforger.backend.list_queries import Query
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, execute
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.problems import problem
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from tenants.errors import Refusal
@@ -85,11 +86,16 @@ class ItemViewSet(ViewSet):
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
+        conditions = UNCONDITIONAL
         if method in {Method.POST, Method.PUT, Method.PATCH}:
             try:
                 payload = _payload(request)
             except Refusal as refusal:
                 defect = refusal
+        try:
+            conditions = _preconditions(request, method, key)
+        except Refusal as refusal:
+            defect = refusal
         outcome = execute(
             Operation(
                 origin=Origin.API,
@@ -99,6 +105,7 @@ class ItemViewSet(ViewSet):
                 api_key=_api_key(request),
                 key=key,
                 payload=payload,
+                preconditions=conditions,
                 page=page,
                 defect=defect,
             )
@@ -183,10 +190,21 @@ def _api_key(request: Request) -> str:
     return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
+def _preconditions(request: Request, method: Method, key: str | None) -> Preconditions:
+    """What the request demands of its item. A list has no ETag. Raises Malformed."""
+    if key is not None:
+        return Preconditions.read(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+    # To pass over what a writer demands would be to write what he does not want.
+    for header in ("If-Match", "If-None-Match"):
+        if method != Method.GET and header in request.headers:
+            raise Malformed(f"The header {header} is for requests to the URL of one item.", header=header)
+    return UNCONDITIONAL
+
+
 def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
     if outcome.problem is not None:
         return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON)
-    headers = {}
+    headers = {"ETag": outcome.etag} if outcome.etag else {}
     if outcome.status == 201:
         headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

@@ -105,6 +105,29 @@ class ItemExists(Refusal):
         super().__init__(f"An item with the key {key!r} exists. Replace it with PUT or change it with PATCH.")
 
 
+class PreconditionFailed(Refusal):
+    """The item is not in the state that `If-Match` or `If-None-Match` asks for."""
+
+    code = "precondition-failed"
+
+    def __init__(self, header: str) -> None:
+        super().__init__(
+            f"The item is in another state than the one that {header} asks for. Read it, and decide anew.",
+            header=header,
+        )
+
+
+class PreconditionMissing(Refusal):
+    """A change without `If-Match`, which the schema demands."""
+
+    code = "precondition-missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This schema's items are changed and deleted one by one, with the ETag that was read in If-Match."
+        )
+
+
 class PayloadTooLarge(Refusal):
     """The payload would not fit into an event."""
 

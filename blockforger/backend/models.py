@@ -72,6 +72,11 @@ class Schema(models.Model):
         """The member of a payload that holds the item's key."""
         return cast("str", self.meta.get("key", "id"))
 
+    @property
+    def requires_if_match(self) -> bool:
+        """Whether items are changed over REST only by those who say which state of them they mean."""
+        return self.meta.get("require_if_match") is True
+
     def parsed_document(self) -> JsonObject:
         return cast("JsonObject", json.loads(self.document))
 
@@ -95,6 +100,11 @@ class Item(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag. The row's number is in it, because a key that is made again begins at version 1."""
+        return f'"{self.pk}-{self.version}"'
 
 
 class OperationRecord(models.Model):

@@ -15,6 +15,7 @@ from blockforger.backend.admission import Admitted, Rejected, admit
 from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
@@ -52,6 +53,7 @@ class Operation:
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
     idempotency_key: str = ""
     request_hash: str = ""
+    preconditions: Preconditions = UNCONDITIONAL
     page: Query | None = None
     id: uuid.UUID = field(default_factory=uuid.uuid7)
 
@@ -300,4 +302,4 @@ def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:
 def _outcome(operation: Operation, answer: Done | Refusal) -> Outcome:
     if isinstance(answer, Refusal):
         return Outcome.refused(answer, operation.origin)
-    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, tokens=COST)
+    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, etag=answer.etag, tokens=COST)

@@ -22,6 +22,8 @@ class Outcome:
     body: JsonValue = None
     problem: Problem | None = None
     item_key: str = ""
+    # Of the item as the operation read or left it.
+    etag: str = ""
     tokens: int = 0
     # Whether the operation was carried out before, and this is what became of it then.
     repeated: bool = False

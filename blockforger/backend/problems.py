@@ -41,7 +41,9 @@ _STATUS: dict[type[Refusal], int] = {
     errors.ItemUnknown: 404,
     errors.ItemExists: 409,
     errors.LengthMissing: 411,
+    errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
+    errors.PreconditionMissing: 428,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.
 _STATUS_OF_EVENTS: dict[type[Refusal], int] = {tenant_errors.PermissionMissing: 401}

@@ -176,6 +176,15 @@ def test_batches_of_several_tenants_get_what_their_balances_pay_for(key: str) ->
     assert TokenAccount.objects.count() == 3
 
 
+def test_of_changes_to_the_same_state_at_the_same_moment_one_is_made(key: str) -> None:
+    over_rest(Ask("POST", FLUFFY, api_key=key))
+    headers = {"If-Match": Item.objects.get().etag}
+    asks = [Ask("PATCH", {"id": "123", f"member{number}": 1}, api_key=key, headers=headers) for number in range(8)]
+    answers = at_once([partial(over_rest, ask) for ask in asks])
+    assert Counter(answer.status for answer in answers) == {200: 1, 412: 7}
+    assert (Item.objects.get().version, TokenAccount.objects.get().balance) == (2, 980)
+
+
 def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: str, event_bridge: EventBridge) -> None:
     for item in range(5):
         over_rest(Ask("POST", {"id": str(item), "name": "0"}, api_key=key))
