@@ -14,9 +14,10 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 from rest_framework.viewsets import ViewSet
 
+from blockforger.backend import idempotency_keys
 from blockforger.backend.errors import LengthMissing, Malformed
 from blockforger.backend.list_queries import Query
-from blockforger.backend.models import Method, Origin
+from blockforger.backend.models import WRITES, Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.problems import problem
@@ -86,14 +87,12 @@ class ItemViewSet(ViewSet):
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
-        conditions = UNCONDITIONAL
-        if method in {Method.POST, Method.PUT, Method.PATCH}:
-            try:
-                payload = _payload(request)
-            except Refusal as refusal:
-                defect = refusal
+        conditions, idempotency_key = UNCONDITIONAL, ""
         try:
+            idempotency_key = _idempotency_key(request, method, (tenant, schema, key or ""))
             conditions = _preconditions(request, method, key)
+            if method in {Method.POST, Method.PUT, Method.PATCH}:
+                payload = _payload(request)
         except Refusal as refusal:
             defect = refusal
         outcome = execute(
@@ -105,6 +104,8 @@ class ItemViewSet(ViewSet):
                 api_key=_api_key(request),
                 key=key,
                 payload=payload,
+                idempotency_key=idempotency_key,
+                request_hash=_fingerprint(payload, defect) if idempotency_key else "",
                 preconditions=conditions,
                 page=page,
                 defect=defect,
@@ -190,6 +191,18 @@ def _api_key(request: Request) -> str:
     return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
+def _idempotency_key(request: Request, method: Method, path: tuple[str, ...]) -> str:
+    """The name under which the request is remembered; empty if it need not be. Raises Malformed."""
+    header = request.headers.get(idempotency_keys.HEADER)
+    if header is None or method not in WRITES:
+        return ""
+    return idempotency_keys.scoped(idempotency_keys.read(header), api_key=_api_key(request), method=method, path=path)
+
+
+def _fingerprint(payload: JsonValue, defect: Refusal | None) -> str:
+    return idempotency_keys.fingerprint(defect.message if defect else payload)
+
+
 def _preconditions(request: Request, method: Method, key: str | None) -> Preconditions:
     """What the request demands of its item. A list has no ETag. Raises Malformed."""
     if key is not None:
@@ -202,9 +215,11 @@ def _preconditions(request: Request, method: Method, key: str | None) -> Precond
 
 
 def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
+    headers = {idempotency_keys.REPLAYED_HEADER: "true"} if outcome.repeated else {}
     if outcome.problem is not None:
-        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON)
-    headers = {"ETag": outcome.etag} if outcome.etag else {}
+        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON, headers=headers)
+    if outcome.etag:
+        headers["ETag"] = outcome.etag
     if outcome.status == 201:
         headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

@@ -105,6 +105,24 @@ class ItemExists(Refusal):
         super().__init__(f"An item with the key {key!r} exists. Replace it with PUT or change it with PATCH.")
 
 
+class IdempotencyKeyInUse(Refusal):
+    """A request with the same `Idempotency-Key` is still running."""
+
+    code = "idempotency-key-in-use"
+
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is still running. Send it again in a moment.")
+
+
+class IdempotencyKeyReused(Refusal):
+    """The `Idempotency-Key` came before, with another body."""
+
+    code = "idempotency-key-reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was sent before with another body. Use a new one for a new request.")
+
+
 class PreconditionFailed(Refusal):
     """The item is not in the state that `If-Match` or `If-None-Match` asks for."""
 

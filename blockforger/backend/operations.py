@@ -146,7 +146,7 @@ def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
 
 def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     while True:
-        if not any(operation.idempotency_key or isinstance(admission, Admitted) for operation, admission in cases):
+        if not any(records.is_recorded(*case) or isinstance(case.admission, Admitted) for case in cases):
             answers = _answers(cases)  # refusals that nobody records
             return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
         try:
@@ -158,29 +158,17 @@ def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
 
 def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
-    entries = records.enter(cases, cost=COST)
-    repeated = {
-        operation: records.outcome_of(record, repeated=True)
-        for operation, (record, is_new) in entries.items()
-        if not is_new
-    }
-    fresh = [case for case in cases if case.operation.id not in repeated]
+    entered = records.enter(cases, cost=COST)
+    fresh = [case for case in cases if case.operation.id not in entered.settled]
     answers = _answers(fresh)
     new = _bill_and_events(list(_deeds(fresh, answers)))
-    late_refusals = [
-        (entries[operation.id].record, answer)
-        for operation, admission in fresh
-        if isinstance(answer := answers[operation.id], Refusal)
-        and isinstance(admission, Admitted)
-        and operation.id in entries
-    ]
-    records.refuse(late_refusals)
     outcomes = {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in fresh}
+    records.settle((record, outcomes[pk]) for pk, record in entered.new.items())
     for operation, admission in fresh:
         if operation.origin == Origin.EVENT and admission.tenant is not None:
-            new += _feedback(entries[operation.id].record, admission.tenant)
+            new += _feedback(entered.new[operation.id], admission.tenant)
     rows.insert(new)
-    return repeated | outcomes
+    return entered.settled | outcomes
 
 
 def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, Done | Refusal]:

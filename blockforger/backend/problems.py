@@ -40,9 +40,11 @@ _STATUS: dict[type[Refusal], int] = {
     errors.SchemaUnknown: 404,
     errors.ItemUnknown: 404,
     errors.ItemExists: 409,
+    errors.IdempotencyKeyInUse: 409,
     errors.LengthMissing: 411,
     errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
+    errors.IdempotencyKeyReused: 422,
     errors.PreconditionMissing: 428,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.

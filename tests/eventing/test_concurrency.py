@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from django.db import OperationalError, connection
 
-from blockforger.backend import deadlocks, operations
+from blockforger.backend import deadlocks, operations, records
 from blockforger.backend.models import Item, OperationRecord
 from blockforger.backend.operations import Operation, execute_batch
 from eventing import publishing
@@ -23,7 +23,7 @@ from eventing.models import OutboxEvent, OutboxStatus
 from tenants import balances
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import DOORS, Ask, an_event, envelope, handle, over_rest
+from tests.eventing.doors import DOORS, Answer, Ask, an_event, envelope, handle, over_rest
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -183,6 +183,42 @@ def test_of_changes_to_the_same_state_at_the_same_moment_one_is_made(key: str) -
     answers = at_once([partial(over_rest, ask) for ask in asks])
     assert Counter(answer.status for answer in answers) == {200: 1, 412: 7}
     assert (Item.objects.get().version, TokenAccount.objects.get().balance) == (2, 980)
+
+
+def test_repetitions_of_a_request_at_the_same_moment_have_one_effect(key: str) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
+    answers = at_once([partial(over_rest, ask)] * 8)
+    problems = {answer.problem["code"] for answer in answers if answer.problem}
+    assert {answer.status for answer in answers} <= {201, 409}
+    assert problems <= {"idempotency-key-in-use"}
+    assert (Item.objects.count(), OutboxEvent.objects.count(), OperationRecord.objects.count()) == (1, 1, 1)
+    assert (TokenAccount.objects.get().balance, over_rest(ask).status) == (990, 201)
+
+
+def test_a_repetition_of_a_request_that_is_still_running_is_told_so_or_waits(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
+    settle, running, answered = records.settle, threading.Event(), threading.Event()
+    # SQLite's second transaction begins when the first has ended: there it is answered only afterwards
+    patience = iter([20 if connection.vendor == "postgresql" else 1])
+
+    def held_up(*args: Any) -> None:
+        running.set()
+        answered.wait(next(patience, 0))
+        settle(*args)
+
+    def repeated() -> Answer:
+        running.wait(30)
+        answer = over_rest(ask)
+        answered.set()
+        return answer
+
+    monkeypatch.setattr(records, "settle", held_up)
+    first, second = at_once([partial(over_rest, ask), repeated])
+    assert first.status == 201
+    assert second.status == (409 if connection.vendor == "postgresql" else 201)
+    assert TokenAccount.objects.get().balance == 990
 
 
 def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: str, event_bridge: EventBridge) -> None:
