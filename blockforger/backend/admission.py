@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from blockforger.backend import callers, items
+from blockforger.backend import bulk, callers, items
 from blockforger.backend.errors import OperationUnknown, PreconditionMissing, SchemaUnknown
 from blockforger.backend.models import SCHEMA_NAME, WRITES, Method, Origin
 from tenants import api_keys
@@ -26,11 +26,12 @@ _CHANGES = {Method.PUT, Method.PATCH, Method.DELETE}
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A caller who may make the request, which is well-formed."""
+    """A caller who may make the requests, which are well-formed: one, or those of a bulk request."""
 
     api_key: ApiKey
     schema: Schema
-    request: items.Request
+    method: Method
+    requests: Sequence[items.Request]
 
     @property
     def tenant(self) -> Tenant:
@@ -55,6 +56,18 @@ def admit(operations: Sequence[Operation]) -> list[Admitted | Rejected]:
     return [_admission(operation, found.get(pair)) for operation, pair in zip(operations, asked, strict=True)]
 
 
+def refusal_of_any(operation: Operation) -> Refusal | None:
+    """What would refuse the operation whatever its payload."""
+    (pair,) = [_asked(operation)]
+    caller = callers.find({pair}).get(pair) if pair[0] else None
+    try:
+        _authenticated(operation, caller)
+        _target(operation, caller)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
 def _asked(operation: Operation) -> tuple[str, str]:
     """The prefix of the key, empty if it is none, and the name of the schema, empty if there can be none of it."""
     # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
@@ -65,31 +78,48 @@ def _asked(operation: Operation) -> tuple[str, str]:
 def _admission(operation: Operation, caller: Caller | None) -> Admitted | Rejected:
     tenant = None
     try:
-        row = caller.api_key if caller else None
-        api_key = api_keys.authenticate(operation.api_key, row, tenant_name=operation.tenant)
-        if not api_key.allows(Permission.BACKEND_CALLS):
-            raise PermissionMissing(Permission.BACKEND_CALLS)
+        api_key = _authenticated(operation, caller)
         tenant = api_key.tenant
-        if operation.origin == Origin.EVENT and not tenant.accepts_events:
-            raise EventsNotAccepted
-        if operation.defect:
-            raise operation.defect
-        method = _method(operation)
-        schema = caller.schema if caller else None
-        if schema is None:
-            raise SchemaUnknown(operation.schema)
-        _check_preconditions(operation, schema)
-        request = items.Request.read(
-            schema,
-            method,
-            key=operation.key,
-            payload=operation.payload,
-            preconditions=operation.preconditions,
-            page=operation.page,
-        )
+        method, schema = _target(operation, caller)
+        requests = _requests(operation, method, schema)
     except Refusal as refusal:
         return Rejected(refusal, tenant)
-    return Admitted(api_key, schema, request)
+    return Admitted(api_key, schema, method, requests)
+
+
+def _authenticated(operation: Operation, caller: Caller | None) -> ApiKey:
+    row = caller.api_key if caller else None
+    api_key = api_keys.authenticate(operation.api_key, row, tenant_name=operation.tenant)
+    if not api_key.allows(Permission.BACKEND_CALLS):
+        raise PermissionMissing(Permission.BACKEND_CALLS)
+    return api_key
+
+
+def _target(operation: Operation, caller: Caller | None) -> tuple[Method, Schema]:
+    if operation.origin == Origin.EVENT and not (caller and caller.api_key.tenant.accepts_events):
+        raise EventsNotAccepted
+    if operation.defect:
+        raise operation.defect
+    method = _method(operation)
+    schema = caller.schema if caller else None
+    if schema is None:
+        raise SchemaUnknown(operation.schema)
+    _check_preconditions(operation, schema)
+    return method, schema
+
+
+def _requests(operation: Operation, method: Method, schema: Schema) -> list[items.Request]:
+    if operation.is_bulk:
+        return bulk.read(schema, method, operation.payload)
+    request = items.Request.read(
+        schema,
+        method,
+        key=operation.key,
+        payload=operation.payload,
+        preconditions=operation.preconditions,
+        page=operation.page,
+    )
+    return [request]
 
 
 def _method(operation: Operation) -> Method:

@@ -20,7 +20,7 @@ from blockforger.backend.list_queries import Query
 from blockforger.backend.models import WRITES, Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
-from blockforger.backend.problems import problem
+from blockforger.backend.problems import problem, problem_of_fault
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from tenants.errors import Refusal
 
@@ -75,6 +75,12 @@ class ItemViewSet(ViewSet):
     def destroy(self, request: Request, tenant: str, schema: str, key: str) -> Response:
         return self._answer(request, Method.DELETE, tenant, schema, key=key)
 
+    def bulk_update(self, request: Request, tenant: str, schema: str) -> Response:
+        return self._answer(request, Method.PATCH, tenant, schema)
+
+    def bulk_destroy(self, request: Request, tenant: str, schema: str) -> Response:
+        return self._answer(request, Method.DELETE, tenant, schema)
+
     def _answer(
         self,
         request: Request,
@@ -91,7 +97,7 @@ class ItemViewSet(ViewSet):
         try:
             idempotency_key = _idempotency_key(request, method, (tenant, schema, key or ""))
             conditions = _preconditions(request, method, key)
-            if method in {Method.POST, Method.PUT, Method.PATCH}:
+            if method in {Method.POST, Method.PUT, Method.PATCH} or (method == Method.DELETE and key is None):
                 payload = _payload(request)
         except Refusal as refusal:
             defect = refusal
@@ -101,13 +107,14 @@ class ItemViewSet(ViewSet):
                 method=method,
                 tenant=tenant,
                 schema=schema,
-                api_key=_api_key(request),
+                api_key=api_key_of(request),
                 key=key,
                 payload=payload,
                 idempotency_key=idempotency_key,
                 request_hash=_fingerprint(payload, defect) if idempotency_key else "",
                 preconditions=conditions,
                 page=page,
+                is_bulk=key is None and method != Method.GET and (method != Method.POST or isinstance(payload, list)),
                 defect=defect,
             )
         )
@@ -126,12 +133,7 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
         return Response(document, status=503, content_type=PROBLEM_JSON)
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)
-        document = problem(
-            503,
-            "database-unavailable",
-            "The database is not available. See whether the operation was carried out, or try again in a moment.",
-        )
-        return Response(document, status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
+        return Response(problem_of_fault(error), status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
     response = exception_handler(error, dict(context))
     if response is not None and isinstance(error, APIException):
         code = str(error.default_code).replace("_", "-")
@@ -156,8 +158,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse: 
 
 def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
     """Django's handler500: for faults of ours, which Django has logged."""
-    document = problem(500, "fault", "The server failed; the operators can find it in their log.")
-    return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
+    return JsonResponse(problem_of_fault(Exception()), status=500, content_type=PROBLEM_JSON)
 
 
 def _parameters(request: Request) -> list[tuple[str, str]]:
@@ -184,7 +185,7 @@ def _payload(request: Request) -> JsonValue:
     return None
 
 
-def _api_key(request: Request) -> str:
+def api_key_of(request: HttpRequest | Request) -> str:
     if key := request.headers.get("X-API-Key", "").strip():
         return key
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
@@ -196,7 +197,7 @@ def _idempotency_key(request: Request, method: Method, path: tuple[str, ...]) ->
     header = request.headers.get(idempotency_keys.HEADER)
     if header is None or method not in WRITES:
         return ""
-    return idempotency_keys.scoped(idempotency_keys.read(header), api_key=_api_key(request), method=method, path=path)
+    return idempotency_keys.scoped(idempotency_keys.read(header), api_key=api_key_of(request), method=method, path=path)
 
 
 def _fingerprint(payload: JsonValue, defect: Refusal | None) -> str:
@@ -220,6 +221,6 @@ def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
         return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON, headers=headers)
     if outcome.etag:
         headers["ETag"] = outcome.etag
-    if outcome.status == 201:
+    if outcome.status == 201 and outcome.item_key:
         headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

@@ -78,6 +78,15 @@ class KeyMismatch(Refusal):
         )
 
 
+class KeyRepeated(Refusal):
+    """A bulk request names an item twice."""
+
+    code = "key-repeated"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message, field=field)
+
+
 class SchemaUnknown(Refusal):
     """The tenant has no such schema."""
 
@@ -154,5 +163,17 @@ class PayloadTooLarge(Refusal):
     def __init__(self, *, limit: int) -> None:
         super().__init__(
             f"The payload is larger than the {limit} bytes that an event can carry. Split it into several items.",
+            limit=limit,
+        )
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than any that is read as a whole."""
+
+    code = "body-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"The body is larger than {limit} bytes. Send its items in several requests, or as application/x-ndjson.",
             limit=limit,
         )

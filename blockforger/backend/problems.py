@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
+from django.db import InterfaceError, OperationalError
+
 from blockforger.backend import errors
 from blockforger.backend.models import Origin
 from tenants import errors as tenant_errors
@@ -32,6 +34,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.PayloadInvalid: 400,
     errors.KeyFieldInvalid: 400,
     errors.KeyMismatch: 400,
+    errors.KeyRepeated: 400,
     tenant_errors.KeyMissing: 401,
     tenant_errors.KeyInvalid: 401,
     tenant_errors.NotEnoughTokens: 402,
@@ -44,6 +47,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.LengthMissing: 411,
     errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
+    errors.BodyTooLarge: 413,
     errors.IdempotencyKeyReused: 422,
     errors.PreconditionMissing: 428,
 }
@@ -75,6 +79,17 @@ def _without_keys(value: object) -> object:
             return [_without_keys(element) for element in value]
         case _:
             return value
+
+
+def problem_of_fault(error: Exception) -> Problem:
+    """The problem document of a fault of ours."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return problem(
+            503,
+            "database-unavailable",
+            "The database is not available. See whether the operation was carried out, or try again in a moment.",
+        )
+    return problem(500, "fault", "The server failed; the operators can find it in their log.")
 
 
 def problem(status: int, code: str, detail: str) -> Problem:

@@ -144,10 +144,9 @@ def _written(operation: Operation, admission: Admitted | Rejected, cost: int) ->
         record.problem = problem_of(admission.refusal, operation.origin)
         record.status = record.problem["status"]
     else:
-        method = admission.request.method
-        record.item_key = admission.request.key or ""
-        record.status = _STATUS_OF_SUCCESS.get(method, HTTPStatus.OK)
-        record.tokens = cost
+        record.item_key = "" if operation.is_bulk else admission.requests[0].key or ""
+        record.status = _STATUS_OF_SUCCESS.get(admission.method, HTTPStatus.OK)
+        record.tokens = cost * len(admission.requests)
     return record
 
 

@@ -92,19 +92,14 @@ def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> No
 
 
 def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
-    """Write these columns of rows of one model, which the transaction has locked, in one round trip."""
+    """Write these columns of rows of one model, which the transaction has locked, in one statement."""
     if not rows:
         return
     model = type(rows[0])
-    fields = _named(model, columns)
-    key = _primary_key(model)
-    assignments = ", ".join(f"{_quoted(field)} = %s" for field in fields)
-    table = connection.ops.quote_name(model._meta.db_table)
+    fields = [_primary_key(model), *_named(model, columns)]
     with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {table} SET {assignments} WHERE {_quoted(key)} = %s",
-            [_values([row], [*fields, key], is_new=False) for row in rows],
-        )
+        for part in _parts(rows):
+            cursor.execute(_change(model, columns, len(part)), _values(part, fields, is_new=False))
 
 
 def _parts(rows: Sequence[M]) -> Iterator[Sequence[M]]:
@@ -135,6 +130,24 @@ def _insertion(model: type[Model], count: int) -> str:
     row = f"({', '.join(['%s'] * len(fields))})"
     table = connection.ops.quote_name(model._meta.db_table)
     return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * count)}"
+
+
+@lru_cache(maxsize=1024)
+def _change(model: type[Model], columns: tuple[str, ...], count: int) -> str:
+    key, *fields = _primary_key(model), *_named(model, columns)
+    names = ", ".join(map(_quoted, [key, *fields]))
+    row = f"({', '.join(map(_placeholder, [key, *fields]))})"
+    assignments = ", ".join(f"{_quoted(field)} = changed.{_quoted(field)}" for field in fields)
+    table = connection.ops.quote_name(model._meta.db_table)
+    return (
+        f"WITH changed({names}) AS (VALUES {', '.join([row] * count)})"
+        f" UPDATE {table} SET {assignments} FROM changed WHERE {table}.{_quoted(key)} = changed.{_quoted(key)}"
+    )
+
+
+def _placeholder(field: Column) -> str:
+    # PostgreSQL takes what stands in VALUES for text, where it is not told otherwise.
+    return f"%s::{field.cast_db_type(connection)}" if connection.vendor == "postgresql" else "%s"
 
 
 def _values(rows: Sequence[Model], fields: Sequence[Column], *, is_new: bool) -> list[Any]:

@@ -3,6 +3,7 @@
 from django.urls import re_path
 
 from blockforger.backend.api import ItemViewSet
+from blockforger.backend.stream_api import or_stream
 
 _COLLECTION = r"^(?P<tenant>[^/]+)/(?P<schema>[^/]+)"
 
@@ -12,5 +13,11 @@ urlpatterns = [
         ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),
         name="item",
     ),
-    re_path(rf"{_COLLECTION}/?$", ItemViewSet.as_view({"get": "list", "post": "create"}), name="items"),
+    re_path(
+        rf"{_COLLECTION}/?$",
+        or_stream(
+            ItemViewSet.as_view({"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"})
+        ),
+        name="items",
+    ),
 ]
