@@ -167,6 +167,17 @@ class PayloadTooLarge(Refusal):
         )
 
 
+class ItemsTooLarge(Refusal):
+    """A bulk request for items that are larger together than what is held in memory for one request."""
+
+    code = "items-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"Together, the items are stored in more than {limit} bytes. Name fewer of them in a request.", limit=limit
+        )
+
+
 class BodyTooLarge(Refusal):
     """The body is larger than any that is read as a whole."""
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from blockforger.backend import json_schemas, json_values, keys, lists, rows
 from blockforger.backend.errors import (
     ItemExists,
+    ItemsTooLarge,
     ItemUnknown,
     KeyFieldInvalid,
     KeyMismatch,
@@ -168,6 +169,18 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
         cursor.execute(query, [part for place in possible for part in place])
         items = map(_ITEM.row, cursor.fetchall())
         return {(item.schema_id, item.key): item for item in items}
+
+
+def check_size_together(requests: Sequence[Request]) -> None:
+    """Raise ItemsTooLarge if the items that the requests change are more than can be read at once."""
+    limit: int = settings.BLOCKFORGER_MAX_BULK_BYTES
+    length = "LENGTH(payload::text)" if connection.vendor == "postgresql" else "LENGTH(payload)"
+    query = f"SELECT SUM({length}) FROM backend_item WHERE (schema_id, key) IN (VALUES {{places}})"
+    places = [part for request in requests for part in request.place]
+    with connection.cursor() as cursor:
+        cursor.execute(query.format(places=", ".join(["(%s, %s)"] * len(requests))), places)
+        if (cursor.fetchone()[0] or 0) > limit:
+            raise ItemsTooLarge(limit=limit)
 
 
 def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:

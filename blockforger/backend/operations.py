@@ -211,6 +211,7 @@ def _read(request: Request) -> list[Done] | Refusal:
 
 
 def _write(writes: Sequence[tuple[Operation, Admitted]]) -> dict[uuid.UUID, list[Done] | Refusal]:
+    _check_sizes(writes)
     written = iter(items.write([request for _, admission in writes for request in admission.requests]))
     answers: dict[uuid.UUID, list[Done] | Refusal] = {}
     spoilt: dict[uuid.UUID, Rejected] = {}
@@ -226,6 +227,16 @@ def _write(writes: Sequence[tuple[Operation, Admitted]]) -> dict[uuid.UUID, list
     if spoilt:
         raise _Undone(spoilt)  # some of its items may be written
     return answers
+
+
+def _check_sizes(writes: Iterable[tuple[Operation, Admitted]]) -> None:
+    """Refuse bulk requests for items that are too much to be read, before they are."""
+    for operation, admission in writes:
+        if operation.is_bulk and admission.method != Method.POST:
+            try:
+                items.check_size_together(admission.requests)
+            except Refusal as refusal:
+                raise _Undone({operation.id: Rejected(refusal, admission.tenant)}) from refusal
 
 
 def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refusal]) -> Iterator[Deed]:

@@ -48,6 +48,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
     errors.BodyTooLarge: 413,
+    errors.ItemsTooLarge: 413,
     errors.IdempotencyKeyReused: 422,
     errors.PreconditionMissing: 428,
 }

@@ -176,6 +176,24 @@ def test_a_body_may_be_as_large_as_bulk_bodies_may(client: APIClient, settings: 
     assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "body-too-large", 1_500_000)
 
 
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_stored_items_that_are_too_much_to_be_read_at_once_are_refused(
+    client: APIClient, settings: Settings, method: str
+) -> None:
+    send(client, "POST", pets(3, note="x" * 1000))
+    settings.BLOCKFORGER_MAX_BULK_BYTES = 2500
+    before = state()
+
+    def change(count: int) -> Any:
+        few = [{"id": str(number), "status": "sold"} for number in range(count)]
+        return send(client, method, [pet["id"] for pet in few] if method == "DELETE" else few)
+
+    answer = change(3)
+    assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "items-too-large", 2500)
+    assert state() == before
+    assert change(2).status_code in {200, 204}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_thousand_items_take_no_more_statements_than_ten(client: APIClient) -> None:
     send(client, "POST", [{"id": "first", "name": "x"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
+from rest_framework.test import APIClient
 
 from blockforger.backend import deadlocks, operations, records
 from blockforger.backend.models import Item, OperationRecord
@@ -183,6 +185,20 @@ def test_of_changes_to_the_same_state_at_the_same_moment_one_is_made(key: str) -
     answers = at_once([partial(over_rest, ask) for ask in asks])
     assert Counter(answer.status for answer in answers) == {200: 1, 412: 7}
     assert (Item.objects.get().version, TokenAccount.objects.get().balance) == (2, 980)
+
+
+def test_bulk_requests_for_the_same_items_at_the_same_moment_are_done_whole_or_not_at_all(key: str) -> None:
+    def made(number: int) -> int:
+        numbers = list(range(30))
+        random.Random(number).shuffle(numbers)
+        payload = [{"id": str(each), "name": f"of {number}"} for each in numbers]
+        return APIClient(headers={"X-API-Key": key}).post("/api/mytenant/petstore", payload, format="json").status_code
+
+    assert Counter(at_once([partial(made, number) for number in range(4)])) == {201: 1, 409: 3}
+    assert len({item.payload["name"] for item in Item.objects.all()}) == 1
+    account = TokenAccount.objects.get()
+    assert (Item.objects.count(), account.balance, account.sequence) == (30, 700, 30)
+    assert list(balances.discrepancies()) == []
 
 
 def test_repetitions_of_a_request_at_the_same_moment_have_one_effect(key: str) -> None:
