@@ -218,6 +218,8 @@ BLOCKFORGER_ALLOWED_BUS_ARNS = env.list("BLOCKFORGER_ALLOWED_BUS_ARNS", default=
 # Largest entry, and largest PutEvents call, in bytes. AWS takes 1 MiB; the delivered event is a little larger
 # than the entry, and China's regions still say 256 KiB.
 BLOCKFORGER_MAX_EVENT_BYTES = env.int("BLOCKFORGER_MAX_EVENT_BYTES", default=1_048_576 - 16_384)
+# Largest body of a bulk request, in bytes: it is in memory several times over while it is carried out.
+BLOCKFORGER_MAX_BULK_BYTES = env.int("BLOCKFORGER_MAX_BULK_BYTES", default=16 * 1_048_576)
 # How many indexes schemas may have made on the table of items, which is everybody's: each costs every write a little.
 BLOCKFORGER_MAX_ITEM_INDEXES = env.int("BLOCKFORGER_MAX_ITEM_INDEXES", default=100)
 # Seconds after which another publisher takes over what one that died or hangs has in hand.

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tenants import api_keys
+from tenants.errors import RateLimitExceeded
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,6 @@ class Policy:
     quota: int
     seconds: int
 
-    def __str__(self) -> str:
-        """As the header RateLimit-Policy has it."""
-        return f'"key";q={self.quota};w={self.seconds}'
-
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -51,9 +48,19 @@ class Allowance:
     left: int
     seconds: int
 
-    def __str__(self) -> str:
-        """As the header RateLimit has it."""
-        return f'"key";r={max(0, self.left)};t={self.seconds}'
+    def check(self) -> None:
+        """Raise RateLimitExceeded for a request that is one too many."""
+        if self.left < 0:
+            raise RateLimitExceeded(quota=self.policy.quota, seconds=self.policy.seconds)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of an answer (draft-ietf-httpapi-ratelimit-headers-10)."""
+        headers = {
+            "RateLimit-Policy": f'"key";q={self.policy.quota};w={self.policy.seconds}',
+            "RateLimit": f'"key";r={max(0, self.left)};t={self.seconds}',
+        }
+        return headers if self.left >= 0 else {**headers, "Retry-After": str(self.seconds)}
 
 
 class Counter(Protocol):

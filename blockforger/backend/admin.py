@@ -80,6 +80,8 @@ class SchemaForm(forms.ModelForm):
         key_field = meta.get("key", "id")
         if not isinstance(key_field, str) or not key_field:
             raise ValidationError(_sentence("/key", "Write the name of the member that holds an item's key."))
+        if not isinstance(meta.get("require_if_match", False), bool):
+            raise ValidationError(_sentence("/require_if_match", "Write true or false."))
         if self.instance.pk and (problem := schema_keys.problem_of_change(self.instance, key_field)):
             raise ValidationError(_sentence("/key", problem))
         return meta
@@ -183,15 +185,19 @@ class OperationRecordAdmin(BigTable):
     search_help_text = "A whole idempotency key (of an event: its id), id of an operation, or item key."
     fields = (
         *("received_at", "origin", "idempotency_key", "tenant", "operation", "method", "schema_name", "item_key"),
-        *("status", "problem_shown", "tokens", "payload_shown", "request_hash"),
+        *("status", "problem_shown", "tokens", "answer_shown", "payload_shown", "request_hash"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRecord]:
-        return super().get_queryset(request).defer("payload", "problem")
+        return super().get_queryset(request).defer("payload", "problem", "answer")
 
     @admin.display(description="problem")
     def problem_shown(self, record: OperationRecord) -> SafeString | None:
         return pretty_json(json.dumps(record.problem)) if record.problem else None
+
+    @admin.display(description="answer")
+    def answer_shown(self, record: OperationRecord) -> SafeString | None:
+        return pretty_json(record.answer) if record.answer else None
 
     @admin.display(description="payload")
     def payload_shown(self, record: OperationRecord) -> SafeString:

@@ -13,11 +13,13 @@ from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
+from blockforger.backend import idempotency_keys
 from blockforger.backend.errors import Malformed
 from blockforger.backend.list_queries import Query
-from blockforger.backend.models import Method, Origin
+from blockforger.backend.models import WRITES, Method, Origin
 from blockforger.backend.operations import Operation, execute
-from blockforger.backend.problems import problem
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
+from blockforger.backend.problems import problem, problem_of_fault
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, api_key_of, payload_of
 from tenants.errors import Refusal
@@ -68,6 +70,12 @@ class ItemViewSet(RestViewSet):
     def destroy(self, request: Request, tenant: str, schema: str, key: str) -> Response:
         return self._answer(request, Method.DELETE, tenant, schema, key=key)
 
+    def bulk_update(self, request: Request, tenant: str, schema: str) -> Response:
+        return self._answer(request, Method.PATCH, tenant, schema)
+
+    def bulk_destroy(self, request: Request, tenant: str, schema: str) -> Response:
+        return self._answer(request, Method.DELETE, tenant, schema)
+
     def _answer(
         self,
         request: Request,
@@ -80,11 +88,14 @@ class ItemViewSet(RestViewSet):
         defect: Refusal | None = None,
     ) -> Response:
         payload: JsonValue = {}
-        if method in {Method.POST, Method.PUT, Method.PATCH}:
-            try:
+        conditions, idempotency_key = UNCONDITIONAL, ""
+        try:
+            idempotency_key = _idempotency_key(request, method, (tenant, schema, key or ""))
+            conditions = _preconditions(request, method, key)
+            if method in {Method.POST, Method.PUT, Method.PATCH} or (method == Method.DELETE and key is None):
                 payload = payload_of(request)
-            except Refusal as refusal:
-                defect = refusal
+        except Refusal as refusal:
+            defect = refusal
         outcome = execute(
             Operation(
                 origin=Origin.API,
@@ -94,7 +105,11 @@ class ItemViewSet(RestViewSet):
                 api_key=api_key_of(request),
                 key=key,
                 payload=payload,
+                idempotency_key=idempotency_key,
+                request_hash=_fingerprint(payload, defect) if idempotency_key else "",
+                preconditions=conditions,
                 page=page,
+                is_bulk=key is None and method != Method.GET and (method != Method.POST or isinstance(payload, list)),
                 defect=defect,
             )
         )
@@ -113,12 +128,7 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
         return Response(document, status=503, content_type=PROBLEM_JSON)
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)
-        document = problem(
-            503,
-            "database-unavailable",
-            "The database is not available. See whether the operation was carried out, or try again in a moment.",
-        )
-        return Response(document, status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
+        return Response(problem_of_fault(error), status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
     response = exception_handler(error, dict(context))
     if response is not None and isinstance(error, APIException):
         code = str(error.default_code).replace("_", "-")
@@ -143,8 +153,7 @@ def page_not_found(request: HttpRequest, exception: Exception) -> JsonResponse: 
 
 def server_error(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
     """Django's handler500: for faults of ours, which Django has logged."""
-    document = problem(500, "fault", "The server failed; the operators can find it in their log.")
-    return JsonResponse(document, status=500, content_type=PROBLEM_JSON)
+    return JsonResponse(problem_of_fault(Exception()), status=500, content_type=PROBLEM_JSON)
 
 
 def _parameters(request: Request) -> list[tuple[str, str]]:
@@ -163,12 +172,38 @@ def _url_of_page(request: Request, cursor: str) -> str:
     return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
 
 
+def _idempotency_key(request: Request, method: Method, path: tuple[str, ...]) -> str:
+    """The name under which the request is remembered; empty if it need not be. Raises Malformed."""
+    header = request.headers.get(idempotency_keys.HEADER)
+    if header is None or method not in WRITES:
+        return ""
+    return idempotency_keys.scoped(idempotency_keys.read(header), api_key=api_key_of(request), method=method, path=path)
+
+
+def _fingerprint(payload: JsonValue, defect: Refusal | None) -> str:
+    return idempotency_keys.fingerprint(defect.message if defect else payload)
+
+
+def _preconditions(request: Request, method: Method, key: str | None) -> Preconditions:
+    """What the request demands of its item. A list has no ETag. Raises Malformed."""
+    if key is not None:
+        return Preconditions.read(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+    # To pass over what a writer demands would be to write what he does not want.
+    for header in ("If-Match", "If-None-Match"):
+        if method != Method.GET and header in request.headers:
+            raise Malformed(f"The header {header} is for requests to the URL of one item.", header=header)
+    return UNCONDITIONAL
+
+
 def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
-    headers = {"Token-Cost": "0"}
+    headers = {idempotency_keys.REPLAYED_HEADER: "true"} if outcome.repeated else {}
+    headers["Token-Cost"] = "0"
     if outcome.balance is not None:
-        headers = {"Token-Cost": str(outcome.tokens), "Token-Balance": str(outcome.balance)}
+        headers |= {"Token-Cost": str(outcome.tokens), "Token-Balance": str(outcome.balance)}
     if outcome.problem is not None:
         return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON, headers=headers)
-    if outcome.status == 201:
+    if outcome.etag:
+        headers["ETag"] = outcome.etag
+    if outcome.status == 201 and outcome.item_key:
         headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

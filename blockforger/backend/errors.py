@@ -79,6 +79,15 @@ class KeyMismatch(Refusal):
         )
 
 
+class KeyRepeated(Refusal):
+    """A bulk request names an item twice."""
+
+    code = "key-repeated"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message, field=field)
+
+
 class SchemaUnknown(Refusal):
     """The tenant has no such schema."""
 
@@ -106,6 +115,24 @@ class ItemExists(Refusal):
         super().__init__(f"An item with the key {key!r} exists. Replace it with PUT or change it with PATCH.")
 
 
+class IdempotencyKeyInUse(Refusal):
+    """A request with the same `Idempotency-Key` is still running."""
+
+    code = "idempotency-key-in-use"
+
+    def __init__(self) -> None:
+        super().__init__("A request with this Idempotency-Key is still running. Send it again in a moment.")
+
+
+class IdempotencyKeyReused(Refusal):
+    """The `Idempotency-Key` came before, with another body."""
+
+    code = "idempotency-key-reused"
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was sent before with another body. Use a new one for a new request.")
+
+
 class PreconditionFailed(Refusal):
     """The item is not in the state that `If-Match` or `If-None-Match` asks for."""
 
@@ -118,6 +145,17 @@ class PreconditionFailed(Refusal):
         )
 
 
+class PreconditionMissing(Refusal):
+    """A change without `If-Match`, which the schema demands."""
+
+    code = "precondition-missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This schema's items are changed and deleted one by one, with the ETag that was read in If-Match."
+        )
+
+
 class PayloadTooLarge(Refusal):
     """The payload would not fit into an event."""
 
@@ -126,6 +164,29 @@ class PayloadTooLarge(Refusal):
     def __init__(self, *, limit: int) -> None:
         super().__init__(
             f"The payload is larger than the {limit} bytes that an event can carry. Split it into several items.",
+            limit=limit,
+        )
+
+
+class ItemsTooLarge(Refusal):
+    """A bulk request for items that are larger together than what is held in memory for one request."""
+
+    code = "items-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"Together, the items are stored in more than {limit} bytes. Name fewer of them in a request.", limit=limit
+        )
+
+
+class BodyTooLarge(Refusal):
+    """The body is larger than any that is read as a whole."""
+
+    code = "body-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"The body is larger than {limit} bytes. Send its items in several requests, or as application/x-ndjson.",
             limit=limit,
         )
 

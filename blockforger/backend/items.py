@@ -14,6 +14,7 @@ from django.utils import timezone
 from blockforger.backend import json_schemas, json_values, keys, lists, rows
 from blockforger.backend.errors import (
     ItemExists,
+    ItemsTooLarge,
     ItemUnknown,
     KeyFieldInvalid,
     KeyMismatch,
@@ -24,6 +25,7 @@ from blockforger.backend.errors import (
 from blockforger.backend.list_queries import Query
 from blockforger.backend.merge_patch import merged
 from blockforger.backend.models import Item, Method
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.rows import Columns
 from tenants.errors import Refusal
 
@@ -53,15 +55,23 @@ class Request:
     key: str | None
     # The payload as sent; a POST's holds the key, generated if need be.
     payload: JsonObject
+    preconditions: Preconditions = UNCONDITIONAL
     page: Query | None = None
 
     @classmethod
     def read(
-        cls, schema: Schema, method: Method, *, key: str | None, payload: JsonValue, page: Query | None = None
+        cls,
+        schema: Schema,
+        method: Method,
+        *,
+        key: str | None,
+        payload: JsonValue,
+        preconditions: Preconditions = UNCONDITIONAL,
+        page: Query | None = None,
     ) -> Self:
         """Check form, size and key. `key` is that of the URL, if it names one. Raises a Refusal."""
         if method == Method.GET:
-            return cls(schema, method, key, {}, page)
+            return cls(schema, method, key, {}, preconditions, page)
         if not isinstance(payload, dict):
             raise PayloadNotObject
         if method == Method.POST:
@@ -71,7 +81,7 @@ class Request:
         # Here, where no lock is held, if it is known already what the item will be.
         if method == Method.POST or (method == Method.PUT and schema.key_field in payload):
             _check_fit(schema, payload)
-        return cls(schema, method, named, payload)
+        return cls(schema, method, named, payload, preconditions)
 
     @property
     def place(self) -> Place:
@@ -85,18 +95,31 @@ class Done:
 
     status: HTTPStatus
     body: JsonValue
-    item_key: str
     event_payload: JsonObject
+    # None of a list. A new item gets its number, and with it its ETag, when it is inserted.
+    item: Item | None = None
+
+    @property
+    def item_key(self) -> str:
+        return self.item.key if self.item else ""
+
+    @property
+    def etag(self) -> str:
+        """The item's ETag; none of a list, nor of an item that is gone."""
+        return self.item.etag if self.item and self.status != HTTPStatus.NO_CONTENT else ""
 
 
 def read(request: Request) -> Done:
-    """What a GET asks for: an item, or a page of them. Raises ItemUnknown."""
+    """What a GET asks for: an item, or a page of them. Raises ItemUnknown and PreconditionFailed."""
     if request.key is None:
-        return Done(HTTPStatus.OK, lists.read(request.schema, request.page or Query()), "", {})
+        return Done(HTTPStatus.OK, lists.read(request.schema, request.page or Query()), {})
     item = _stored([request.place]).get(request.place)
     if item is None:
         raise ItemUnknown(request.key)
-    return Done(HTTPStatus.OK, item.payload, item.key, {})
+    request.preconditions.check_match(item.etag)
+    if request.preconditions.is_known(item.etag):
+        return Done(HTTPStatus.NOT_MODIFIED, None, {}, item)
+    return Done(HTTPStatus.OK, item.payload, {}, item)
 
 
 def write(requests: Sequence[Request]) -> list[Done | Refusal]:
@@ -148,6 +171,18 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
         return {(item.schema_id, item.key): item for item in items}
 
 
+def check_size_together(requests: Sequence[Request]) -> None:
+    """Raise ItemsTooLarge if the items that the requests change are more than can be read at once."""
+    limit: int = settings.BLOCKFORGER_MAX_BULK_BYTES
+    length = "LENGTH(payload::text)" if connection.vendor == "postgresql" else "LENGTH(payload)"
+    query = f"SELECT SUM({length}) FROM backend_item WHERE (schema_id, key) IN (VALUES {{places}})"
+    places = [part for request in requests for part in request.place]
+    with connection.cursor() as cursor:
+        cursor.execute(query.format(places=", ".join(["(%s, %s)"] * len(requests))), places)
+        if (cursor.fetchone()[0] or 0) > limit:
+            raise ItemsTooLarge(limit=limit)
+
+
 def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
     """The item as the request makes it, not written yet, and the answer. Raises a Refusal."""
     if request.method == Method.POST:
@@ -156,13 +191,14 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
         return _created(request)
     if item is None:
         raise ItemUnknown(request.key or "")
+    request.preconditions.check(item.etag)
     return _deleted(request, item) if request.method == Method.DELETE else _changed(request, item)
 
 
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
     item = Item(schema_id=schema, key=key, payload=request.payload)
-    return item, Done(HTTPStatus.CREATED, request.payload, key, request.payload)
+    return item, Done(HTTPStatus.CREATED, request.payload, request.payload, item)
 
 
 def _changed(request: Request, item: Item) -> tuple[Item, Done]:
@@ -179,12 +215,12 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
         _check_fit(request.schema, item.payload)
     item.version += 1
     item.updated_at = timezone.now()
-    return item, Done(HTTPStatus.OK, item.payload, item.key, sent)
+    return item, Done(HTTPStatus.OK, item.payload, sent, item)
 
 
 def _deleted(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
-    return item, Done(HTTPStatus.NO_CONTENT, None, item.key, {field: item.payload.get(field, item.key)})
+    return item, Done(HTTPStatus.NO_CONTENT, None, {field: item.payload.get(field, item.key)}, item)
 
 
 def _insert(new: Iterable[Item]) -> set[Place]:

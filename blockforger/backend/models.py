@@ -79,6 +79,11 @@ class Schema(models.Model):
         return cast("str", self.meta.get("key", "id"))
 
     @property
+    def requires_if_match(self) -> bool:
+        """Whether items are changed over REST only by those who say which state of them they mean."""
+        return self.meta.get("require_if_match") is True
+
+    @property
     def etag(self) -> str:
         """A strong entity tag. The row's number is in it, because a name that is made again begins at version 1."""
         return f'"{self.pk}-{self.version}"'
@@ -107,12 +112,18 @@ class Item(models.Model):
     def __str__(self) -> str:
         return self.key
 
+    @property
+    def etag(self) -> str:
+        """A strong entity tag. The row's number is in it, because a key that is made again begins at version 1."""
+        return f'"{self.pk}-{self.version}"'
+
 
 class OperationRecord(models.Model):
     """What became of a request or event that must not be carried out twice.
 
     It is written in the transaction of the operation itself, so it is there exactly when the effect is. For events
-    this is the inbox; the key is then EventBridge's event id.
+    this is the inbox; the key is then EventBridge's event id. For requests it is a digest of `Idempotency-Key`, sender
+    and URL.
     """
 
     origin = models.CharField(max_length=8, choices=Origin)
@@ -130,13 +141,17 @@ class OperationRecord(models.Model):
     method = models.CharField(max_length=16, blank=True)
     schema_name = models.CharField(max_length=64, blank=True)
     item_key = models.CharField(max_length=255, blank=True)
-    # JSON as text, with everything beyond ASCII escaped: it must be able to hold what was refused, NUL included.
+    # JSON as text, with everything beyond ASCII escaped: it must be able to hold what was refused, NUL included. Empty
+    # for requests: their senders still have what they sent.
     payload = models.TextField(blank=True)
     # SHA-256 of the request, in hexadecimal: the same key with another request is not a repetition.
     request_hash = models.CharField(max_length=64)
     # The outcome: an HTTP status, and the problem document of a refusal.
     status = models.PositiveSmallIntegerField()
     problem = models.JSONField(null=True, blank=True)
+    # What a request was answered with, to be answered again: JSON as text, so that members keep their order. Empty for
+    # events, refusals and answers without a body.
+    answer = models.TextField(blank=True, default="", db_default="")
     tokens = models.PositiveIntegerField(default=0, help_text="Tokens charged.")
     received_at = models.DateTimeField(default=timezone.now)
 

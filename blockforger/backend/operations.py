@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import deadlocks, items, records, rows
+from blockforger.backend import bulk, deadlocks, items, records, rows
 from blockforger.backend.admission import Admitted, Rejected, admit
 from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
@@ -53,7 +54,10 @@ class Operation:
     # Set for what must not be carried out twice: an event's id, a request's Idempotency-Key.
     idempotency_key: str = ""
     request_hash: str = ""
+    preconditions: Preconditions = UNCONDITIONAL
     page: Query | None = None
+    # Whether the payload is an array, of which all is to be done or nothing.
+    is_bulk: bool = False
     id: uuid.UUID = field(default_factory=uuid.uuid7)
 
 
@@ -69,7 +73,7 @@ class Deed(NamedTuple):
 
     operation: Operation
     admission: Admitted
-    done: Done
+    done: list[Done]
 
     @property
     def tenant(self) -> Tenant:
@@ -77,11 +81,21 @@ class Deed(NamedTuple):
 
     @property
     def is_write(self) -> bool:
-        return self.admission.request.method != Method.GET
+        return self.admission.method != Method.GET
+
+    @property
+    def cost(self) -> int:
+        return COST * len(self.done)
+
+    @property
+    def reference(self) -> str:
+        """What the bill says that it is for."""
+        items_of_many = f", {len(self.done):,} items" if self.operation.is_bulk else ""
+        return f"{self.operation.method} {self.admission.schema.name}{items_of_many}"
 
 
-class _Unpaid(Exception):
-    """Balances do not pay for all. What they do not pay for, by operation; without it, the rest can begin anew."""
+class _Undone(Exception):
+    """Not all can be done. What is refused, by operation; without it, the rest can begin anew."""
 
     def __init__(self, rejected: dict[uuid.UUID, Rejected]) -> None:
         super().__init__()
@@ -107,11 +121,17 @@ def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
     if len(operations) > 1 and not all(operation.idempotency_key for operation in operations):
         raise ValueError("Operations that come together need idempotency keys.")
     outcomes: dict[uuid.UUID, Outcome] = {}
+    for committed in in_turn(operations):
+        outcomes |= committed
+    return [outcomes[operation.id] for operation in operations]
+
+
+def in_turn(operations: Sequence[Operation]) -> Iterator[dict[uuid.UUID, Outcome]]:
+    """The same, for those who can tell what was done before a fault: gives the outcomes of each transaction."""
     cases = _admitted(operations)
     while cases:
         now, cases = _apart(cases)
-        outcomes |= _execute(now)
-    return [outcomes[operation.id] for operation in operations]
+        yield _execute(now)
 
 
 def _admitted(operations: Sequence[Operation]) -> list[Case]:
@@ -129,8 +149,8 @@ def _apart(cases: Iterable[Case]) -> tuple[list[Case], list[Case]]:
         names: set[object] = set()
         if operation.idempotency_key:
             names.add((operation.origin, operation.idempotency_key))
-        if isinstance(admission, Admitted) and admission.request.key is not None:
-            names.add(admission.request.place)
+        if isinstance(admission, Admitted):
+            names |= {request.place for request in admission.requests if request.key is not None}
         (first if taken.isdisjoint(names) else others).append(case)
         taken |= names
     return first, others
@@ -145,71 +165,88 @@ def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
 
 def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     while True:
-        if not any(operation.idempotency_key or isinstance(admission, Admitted) for operation, admission in cases):
+        if not any(records.is_recorded(*case) or isinstance(case.admission, Admitted) for case in cases):
             answers = _answers(cases)  # refusals that nobody records
             return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
         try:
             with transaction.atomic(durable=True):
                 return _carry_out(cases)
-        except _Unpaid as unpaid:
-            cases = [Case(case.operation, unpaid.rejected.get(case.operation.id, case.admission)) for case in cases]
+        except _Undone as undone:
+            cases = [Case(case.operation, undone.rejected.get(case.operation.id, case.admission)) for case in cases]
 
 
 def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
-    entries = records.enter(cases, cost=COST)
-    repeated = {
-        operation: records.outcome_of(record, repeated=True)
-        for operation, (record, is_new) in entries.items()
-        if not is_new
-    }
-    fresh = [case for case in cases if case.operation.id not in repeated]
+    entered = records.enter(cases, cost=COST)
+    fresh = [case for case in cases if case.operation.id not in entered.settled]
     answers = _answers(fresh)
     new = _bill_and_events(list(_deeds(fresh, answers)))
-    late_refusals = [
-        (entries[operation.id].record, answer)
-        for operation, admission in fresh
-        if isinstance(answer := answers[operation.id], Refusal)
-        and isinstance(admission, Admitted)
-        and operation.id in entries
-    ]
-    records.refuse(late_refusals)
     held = {entry.operation: entry.balance_after for entry in new if isinstance(entry, LedgerEntry)}
     outcomes = {
         operation.id: _outcome(operation, answers[operation.id], held.get(operation.id)) for operation, _ in fresh
     }
+    records.settle((record, outcomes[pk]) for pk, record in entered.new.items())
     for operation, admission in fresh:
         if operation.origin == Origin.EVENT and admission.tenant is not None:
-            new += _feedback(entries[operation.id].record, admission.tenant)
+            new += _feedback(entered.new[operation.id], admission.tenant)
     rows.insert(new)
-    return repeated | outcomes
+    return entered.settled | outcomes
 
 
-def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, Done | Refusal]:
+def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, list[Done] | Refusal]:
     """Carry out what was admitted, and give the answer to each operation."""
-    answers: dict[uuid.UUID, Done | Refusal] = {}
-    writes: dict[uuid.UUID, Request] = {}
+    answers: dict[uuid.UUID, list[Done] | Refusal] = {}
+    writes: list[tuple[Operation, Admitted]] = []
     for operation, admission in cases:
         if isinstance(admission, Rejected):
             answers[operation.id] = admission.refusal
-        elif admission.request.method == Method.GET:
-            answers[operation.id] = _read(admission.request)
+        elif admission.method == Method.GET:
+            answers[operation.id] = _read(*admission.requests)
         else:
-            writes[operation.id] = admission.request
-    return answers | dict(zip(writes, items.write(list(writes.values())), strict=True))
+            writes.append((operation, admission))
+    return answers | _write(writes)
 
 
-def _read(request: Request) -> Done | Refusal:
+def _read(request: Request) -> list[Done] | Refusal:
     try:
-        return items.read(request)
+        return [items.read(request)]
     except Refusal as refusal:
         return refusal
 
 
-def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, Done | Refusal]) -> Iterator[Deed]:
+def _write(writes: Sequence[tuple[Operation, Admitted]]) -> dict[uuid.UUID, list[Done] | Refusal]:
+    _check_sizes(writes)
+    written = iter(items.write([request for _, admission in writes for request in admission.requests]))
+    answers: dict[uuid.UUID, list[Done] | Refusal] = {}
+    spoilt: dict[uuid.UUID, Rejected] = {}
+    for operation, admission in writes:
+        parts = list(islice(written, len(admission.requests)))
+        refused = {index: part for index, part in enumerate(parts) if isinstance(part, Refusal)}
+        if not operation.is_bulk and refused:
+            answers[operation.id] = refused[0]
+        elif refused:
+            spoilt[operation.id] = Rejected(bulk.refusal_of(refused), admission.tenant)
+        else:
+            answers[operation.id] = [part for part in parts if isinstance(part, Done)]
+    if spoilt:
+        raise _Undone(spoilt)  # some of its items may be written
+    return answers
+
+
+def _check_sizes(writes: Iterable[tuple[Operation, Admitted]]) -> None:
+    """Refuse bulk requests for items that are too much to be read, before they are."""
+    for operation, admission in writes:
+        if operation.is_bulk and admission.method != Method.POST:
+            try:
+                items.check_size_together(admission.requests)
+            except Refusal as refusal:
+                raise _Undone({operation.id: Rejected(refusal, admission.tenant)}) from refusal
+
+
+def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refusal]) -> Iterator[Deed]:
     for operation, admission in cases:
         answer = answers[operation.id]
-        if isinstance(answer, Done) and isinstance(admission, Admitted):
+        if not isinstance(answer, Refusal) and isinstance(admission, Admitted):
             yield Deed(operation, admission, answer)
 
 
@@ -218,27 +255,29 @@ def _bill_and_events(deeds: Sequence[Deed]) -> list[Model]:
     if not deeds:
         return []
     before = _debit(deeds)
-    balances_after = {tenant: count(account.balance - COST, -COST) for tenant, account in before.items()}
+    balance = {tenant: account.balance for tenant, account in before.items()}
     numbers = {tenant: count(account.sequence + 1) for tenant, account in before.items()}
     now = timezone.now()
     new: list[Model] = []
     for deed in deeds:
-        sequence = next(numbers[deed.tenant.pk]) if deed.is_write else None
-        new.append(_ledger_entry(deed, next(balances_after[deed.tenant.pk]), sequence))
-        if sequence is not None:
-            new += _announce(deed, sequence, now)
+        tenant = deed.tenant.pk
+        balance[tenant] -= deed.cost
+        sequences = list(islice(numbers[tenant], len(deed.done))) if deed.is_write else []
+        new.append(_ledger_entry(deed, balance[tenant], sequences[-1] if sequences else None))
+        for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
+            new += _announce(deed, done, sequence, now)
     return new
 
 
 def _debit(deeds: Sequence[Deed]) -> dict[int, balances.Debit]:
     claims: dict[int, balances.Claim] = {}
     for deed in deeds:
-        claim = balances.Claim(tokens=COST, numbers=int(deed.is_write))
+        claim = balances.Claim(tokens=deed.cost, numbers=len(deed.done) if deed.is_write else 0)
         claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
     try:
         return balances.debit(claims)
     except balances.NotCovered as error:
-        raise _Unpaid(_rejected(deeds, error.balances)) from error
+        raise _Undone(_rejected(deeds, error.balances)) from error
 
 
 def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID, Rejected]:
@@ -249,34 +288,33 @@ def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID,
         tenant = deed.tenant
         if tenant.pk not in left:
             continue
-        if left[tenant.pk] >= COST:
-            left[tenant.pk] -= COST
+        if left[tenant.pk] >= deed.cost:
+            left[tenant.pk] -= deed.cost
         else:
-            refusal = NotEnoughTokens(balance=left[tenant.pk], cost=COST)
+            refusal = NotEnoughTokens(balance=left[tenant.pk], cost=deed.cost)
             rejected[deed.operation.id] = Rejected(refusal, tenant)
     return rejected
 
 
 def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> LedgerEntry:
-    schema = deed.admission.schema
     return balances.debit_entry(
         deed.tenant.pk,
-        cost=COST,
+        cost=deed.cost,
         balance_after=balance_after,
         operation=deed.operation.id,
         sequence=sequence,
         api_key_prefix=deed.admission.api_key.prefix,
-        reference=f"{deed.operation.method} {schema.name}",
+        reference=deed.reference,
     )
 
 
-def _announce(deed: Deed, sequence: int, at: datetime) -> list[Model]:
+def _announce(deed: Deed, done: Done, sequence: int, at: datetime) -> list[Model]:
     written = ItemWritten(
         tenant=deed.tenant,
         schema=deed.admission.schema,
-        method=deed.admission.request.method,
-        item_key=deed.done.item_key,
-        payload=deed.done.event_payload,
+        method=deed.admission.method,
+        item_key=done.item_key,
+        payload=done.event_payload,
         sequence=sequence,
         operation=deed.operation.id,
         at=at,
@@ -301,7 +339,18 @@ def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:
     return [row for _, rows_of_receiver in answers for row in cast("list[Model]", rows_of_receiver)]
 
 
-def _outcome(operation: Operation, answer: Done | Refusal, balance: int | None = None) -> Outcome:
+def _outcome(operation: Operation, answer: list[Done] | Refusal, balance: int | None = None) -> Outcome:
     if isinstance(answer, Refusal):
         return Outcome.refused(answer, operation.origin)
-    return Outcome(status=answer.status, body=answer.body, item_key=answer.item_key, tokens=COST, balance=balance)
+    first = answer[0]
+    if operation.is_bulk:
+        body: JsonValue = {"items": [done.body for done in answer]} if first.body is not None else None
+        return Outcome(status=first.status, body=body, tokens=COST * len(answer), balance=balance)
+    return Outcome(
+        status=first.status,
+        body=first.body,
+        item_key=first.item_key,
+        etag=first.etag,
+        tokens=COST,
+        balance=balance,
+    )

@@ -22,6 +22,8 @@ class Outcome:
     body: JsonValue = None
     problem: Problem | None = None
     item_key: str = ""
+    # Of the item as the operation read or left it.
+    etag: str = ""
     tokens: int = 0
     # What the account held after it, if tokens were charged by it just now.
     balance: int | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
+from django.db import InterfaceError, OperationalError
+
 from blockforger.backend import errors
 from blockforger.backend.models import Origin
 from tenants import errors as tenant_errors
@@ -32,6 +34,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.PayloadInvalid: 400,
     errors.KeyFieldInvalid: 400,
     errors.KeyMismatch: 400,
+    errors.KeyRepeated: 400,
     errors.SchemaInvalid: 400,
     errors.DocumentInvalid: 400,
     tenant_errors.KeyMissing: 401,
@@ -43,12 +46,17 @@ _STATUS: dict[type[Refusal], int] = {
     errors.ItemUnknown: 404,
     errors.ResourceUnknown: 404,
     errors.ItemExists: 409,
+    errors.IdempotencyKeyInUse: 409,
     errors.SchemaNotEmpty: 409,
     errors.KeyFieldSettled: 409,
     errors.ItemsViolateSchema: 409,
     errors.LengthMissing: 411,
     errors.PreconditionFailed: 412,
     errors.PayloadTooLarge: 413,
+    errors.BodyTooLarge: 413,
+    errors.ItemsTooLarge: 413,
+    errors.IdempotencyKeyReused: 422,
+    errors.PreconditionMissing: 428,
     tenant_errors.RateLimitExceeded: 429,
 }
 # The specification's "API Key Validation": an event whose key lacks the permission is unauthorized.
@@ -79,6 +87,17 @@ def _without_keys(value: object) -> object:
             return [_without_keys(element) for element in value]
         case _:
             return value
+
+
+def problem_of_fault(error: Exception) -> Problem:
+    """The problem document of a fault of ours."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return problem(
+            503,
+            "database-unavailable",
+            "The database is not available. See whether the operation was carried out, or try again in a moment.",
+        )
+    return problem(500, "fault", "The server failed; the operators can find it in their log.")
 
 
 def problem(status: int, code: str, detail: str) -> Problem:

@@ -15,7 +15,7 @@ from blockforger.backend.models import Origin
 from blockforger.backend.preconditions import Preconditions
 from blockforger.backend.problems import problem_of
 from tenants import rate_limits
-from tenants.errors import RateLimitExceeded, Refusal
+from tenants.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
 
-def api_key_of(request: Request) -> str:
+def api_key_of(request: HttpRequest | Request) -> str:
     """The API key that was sent, or an empty text."""
     if key := request.headers.get("X-API-Key", "").strip():
         return key
@@ -59,18 +59,14 @@ class RestViewSet(ViewSet):
         """Before anything of the request is looked at, or the database is asked: may the key make one more?"""
         super().initial(request, *args, **kwargs)
         self.allowance = rate_limits.take(api_key_of(request))
-        if self.allowance and self.allowance.left < 0:
-            policy = self.allowance.policy
-            raise RateLimitExceeded(quota=policy.quota, seconds=policy.seconds)
+        if self.allowance:
+            self.allowance.check()
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Headers of draft-ietf-httpapi-ratelimit-headers-10."""
+        """Every answer says what the key has left."""
         response = super().finalize_response(request, response, *args, **kwargs)
-        if self.allowance:
-            response["RateLimit-Policy"] = str(self.allowance.policy)
-            response["RateLimit"] = str(self.allowance)
-            if self.allowance.left < 0:
-                response["Retry-After"] = str(self.allowance.seconds)
+        for name, value in self.allowance.headers.items() if self.allowance else ():
+            response[name] = value
         return response
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:  # noqa: ARG002 - Django's signature

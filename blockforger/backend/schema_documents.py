@@ -18,6 +18,7 @@ META = "meta"
 RULES = "eventbridge-output"
 """The member of `meta` that holds output rules. They are kept apart from it, and by others."""
 KEY_FIELD, DEFAULT_KEY_FIELD = "key", "id"
+REQUIRE_IF_MATCH = "require_if_match"
 
 _BETWEEN = re.compile(r"[\s,:]*")
 
@@ -33,6 +34,8 @@ def problems(document: JsonObject, meta: JsonObject) -> Iterator[SchemaProblem]:
                 yield SchemaProblem(f"/{META}{problem.pointer}", problem.message)
     else:
         yield SchemaProblem(f"/{META}/{KEY_FIELD}", "Write the name of the member that holds an item's key.")
+    if not isinstance(meta.get(REQUIRE_IF_MATCH, False), bool):
+        yield SchemaProblem(f"/{META}/{REQUIRE_IF_MATCH}", "Write true or false.")
 
 
 def without_meta(text: str) -> str:

@@ -4,6 +4,7 @@ from django.urls import re_path
 
 from blockforger.backend.api import ItemViewSet
 from blockforger.backend.schemas_api import SchemaViewSet
+from blockforger.backend.stream_api import or_stream
 from blockforger.backend.usage_api import UsageViewSet
 
 _USAGE = r"^(?P<tenant>[^/]+)/\$usage"
@@ -23,5 +24,11 @@ urlpatterns = [
         ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),
         name="item",
     ),
-    re_path(rf"{_COLLECTION}/?$", ItemViewSet.as_view({"get": "list", "post": "create"}), name="items"),
+    re_path(
+        rf"{_COLLECTION}/?$",
+        or_stream(
+            ItemViewSet.as_view({"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"})
+        ),
+        name="items",
+    ),
 ]

@@ -105,6 +105,7 @@ class TestSchemas:
             ('{"key": 5}', "/key: Write the name of the member that holds an item's key."),
             ('{"key": ""}', "/key: Write the name of the member that holds an item's key."),
             ('{"indexes": ["x"]}', "/indexes/0: 'x' is no path of the schema. Known are: id, name, status."),
+            ('{"require_if_match": 1}', "/require_if_match: Write true or false."),
             ('{"a": "\\u0000"}', "/a: A text holds the character U+0000."),
             ("{", "Enter a valid JSON."),
         ],

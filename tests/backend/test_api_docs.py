@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rest_framework.test import APIClient
 
 from blockforger.backend.models import Item
 from tests.cast import a_key, a_schema, a_tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 BLOCKS = [re.sub("^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^    .+\n)+", TEXT, re.MULTILINE)]
@@ -34,15 +38,57 @@ DOCUMENT: dict[str, Any] = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.split('"')[1])
-def test_a_session_of_the_documentation_is_what_a_client_gets(session: str) -> None:
+def test_a_session_of_the_documentation_is_what_a_client_gets(session: str, nudged: list[None]) -> None:
     tenant = a_tenant("acme")
     schema = a_schema(tenant, "things", DOCUMENT, indexes=["price", "owner.name", "tags"])
     Item.objects.bulk_create(Item(schema=schema, key=str(thing["id"]), payload=thing) for thing in THINGS)
-    command, _, expected = session.partition("\n")
-    _, _, _, url, _, header = shlex.split(command)
-    name, _, value = header.replace("$KEY", a_key(tenant)).partition(": ")
-    answer: Any = APIClient().get(url.replace("$API", "/api/acme"), headers={name: value})
-    assert fits(answer.json(), json.loads(expected)), answer.json()
+    key, etags = a_key(tenant), dict[str, str]()
+    for command, expected in steps_of(session):
+        for shown, etag in etags.items():
+            command = command.replace(shown, etag)
+        answer = curl(command.replace("$KEY", key).replace("$API", "/api/acme"))
+        if expected.startswith("HTTP/1.1"):
+            status, *headers = expected.splitlines()
+            assert status.split()[1] == str(answer.status_code)
+            etags |= {line.removeprefix("ETag: "): answer["ETag"] for line in headers}
+        else:
+            content = b"".join(answer.streaming_content) if answer.streaming else answer.content
+            values, shown_values = list(json_values_in(content.decode())), list(json_values_in(expected))
+            assert fits(values, shown_values), values
+
+
+def steps_of(session: str) -> Iterator[tuple[str, str]]:
+    """The commands, each with what it prints."""
+    for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, *lines = step.splitlines()
+        while command.endswith("\\") or command.count("'") % 2:
+            command = f"{command[:-1]} {lines.pop(0)}" if command.endswith("\\") else f"{command}\n{lines.pop(0)}"
+        yield command, "\n".join(lines)
+
+
+def curl(command: str) -> Any:
+    """Send what the command would. It knows the options that the documentation uses."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    for flag in ("-g", "-I"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("-X", default="")
+    parser.add_argument("-H", action="append")
+    parser.add_argument("-d", default="")
+    asked = parser.parse_args(shlex.split(command)[1:])
+    headers = dict(header.split(": ", 1) for header in asked.H)
+    method = asked.X or ("HEAD" if asked.I else "POST" if asked.d else "GET")
+    return APIClient().generic(
+        method, asked.url, asked.d, content_type=headers.pop("Content-Type", ""), headers=headers
+    )
+
+
+def json_values_in(text: str) -> Iterator[Any]:
+    """JSON texts that follow each other, as a stream's lines do."""
+    while text := text.strip():
+        value, end = json.JSONDecoder().raw_decode(text)
+        yield value
+        text = text[end:]
 
 
 def fits(value: Any, shown: Any) -> bool:
@@ -58,4 +104,4 @@ def fits(value: Any, shown: Any) -> bool:
 
 
 def test_there_are_sessions() -> None:
-    assert len(SESSIONS) >= 8
+    assert len(SESSIONS) >= 13

@@ -91,6 +91,21 @@ def test_each_key_has_a_quota_of_its_own_for_all_requests_together(client: APICl
 
 
 @pytest.mark.usefixtures("limit")
+def test_a_stream_is_a_request_too(client: APIClient) -> None:
+    def stream() -> Any:
+        lines = '{"name": "x"}\n{"name": "y"}\n'
+        answer: Any = client.generic("POST", PETS, lines, content_type="application/x-ndjson")
+        if answer.streaming:  # its file is closed when it has been read
+            assert len(b"".join(answer.streaming_content).splitlines()) == 2
+        return answer
+
+    answers = [stream() for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer["RateLimit"] for answer in answers] == [f'"key";r={left};t=900' for left in (2, 1, 0, 0)]
+    assert (answers[-1]["Retry-After"], answers[-1].json()["code"]) == ("900", "rate-limit-exceeded")
+
+
+@pytest.mark.usefixtures("limit")
 def test_nobody_uses_up_the_quota_of_a_key_of_which_only_the_beginning_is_known(client: APIClient) -> None:
     guessed = client.defaults["HTTP_X_API_KEY"][:-4] + "AAAA"
     stranger = APIClient(headers={"X-API-Key": guessed})

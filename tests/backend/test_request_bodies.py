@@ -45,12 +45,42 @@ def limit(settings: Any) -> int:
     return 20_000
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read(client: Any, limit: int) -> None:
-    answer = client.post(
-        PETS, content_type="application/json", **{"wsgi.input": Unreadable(), "CONTENT_LENGTH": str(limit + 1)}
-    )
-    assert (answer.status_code, answer.json()["code"]) == (413, "payload-too-large")
+@pytest.mark.parametrize(
+    ("method", "path", "over", "code"),
+    [
+        ("PUT", f"{PETS}/123", "BLOCKFORGER_MAX_EVENT_BYTES", "payload-too-large"),
+        ("POST", PETS, "BLOCKFORGER_MAX_BULK_BYTES", "body-too-large"),
+        ("DELETE", PETS, "BLOCKFORGER_MAX_BULK_BYTES", "body-too-large"),
+    ],
+)
+def test_a_body_over_the_limit_is_refused_before_it_is_read(
+    client: Any, limit: int, settings: Any, method: str, path: str, over: str, code: str
+) -> None:
+    length = str(getattr(settings, over) + 1)
+    sent = {"wsgi.input": Unreadable(), "CONTENT_LENGTH": length}
+    answer = client.generic(method, path, content_type="application/json", **sent)
+    assert (answer.status_code, answer.json()["code"]) == (413, code)
     assert TokenAccount.objects.get().balance == 1000
+
+
+def test_what_is_too_long_and_no_array_is_read_no_further_than_to_see_that(client: Any, limit: int) -> None:
+    body = BytesIO(b'{"name": "' + b"x" * limit)
+    sent = {"wsgi.input": body, "CONTENT_LENGTH": str(limit + 1)}
+    answer = client.generic("POST", PETS, content_type="application/json", **sent)
+    assert (answer.status_code, answer.json()["code"], body.tell()) == (413, "payload-too-large", 4096)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+def test_an_array_may_be_as_long_as_bulk_bodies_may(client: Any, limit: int, settings: Any, encoding: str) -> None:
+    settings.BLOCKFORGER_MAX_BULK_BYTES = 50_000
+
+    def posted(length: int) -> Any:
+        body = b" " * 100 + b"[" + JSON + b" " * (length - 102 - len(JSON)) + b"]"
+        headers = {"Content-Encoding": encoding}
+        return post(client, gzip.compress(body) if encoding == "gzip" else body, **headers)
+
+    assert posted(50_000).status_code == 201
+    assert posted(50_001).json()["code"] == "body-too-large"
 
 
 def test_a_body_of_the_limit_is_read(client: Any, limit: int) -> None:

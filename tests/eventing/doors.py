@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rest_framework.test import APIClient
@@ -16,6 +16,8 @@ from eventing.models import OutboxEvent
 from tenants.models import LedgerEntry, Tenant, TokenAccount
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from eventing.consuming import Disposition
 
 
@@ -53,6 +55,8 @@ class Ask:
     tenant: str = "mytenant"
     schema: str = "petstore"
     api_key: str | None = None
+    # Of a request only.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def write(tenant: Tenant, api_key: str, method: str, item_key: str, **members: Any) -> None:
@@ -81,7 +85,7 @@ def over_rest(ask: Ask) -> Answer:
         path,
         json.dumps(ask.payload),
         content_type="application/json",
-        headers={"X-API-Key": ask.api_key} if ask.api_key is not None else {},
+        headers={**ask.headers, **({"X-API-Key": ask.api_key} if ask.api_key is not None else {})},
     )
     if response.status_code < 400:
         return Answer(response.status_code, None)

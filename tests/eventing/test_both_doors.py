@@ -143,7 +143,7 @@ REFUSALS = [
     ("unknown item, PUT", nothing, "PUT", SOLD, {}, {"rest": 404, "event": 404}, "item-unknown", "'123'"),
     ("unknown item, PATCH", nothing, "PATCH", SOLD, {}, {"rest": 404, "event": 404}, "item-unknown", "'123'"),
     ("unknown item, DELETE", nothing, "DELETE", SOLD, {}, {"rest": 404, "event": 404}, "item-unknown", "'123'"),
-    ("payload a list", nothing, "POST", [FLUFFY], {}, {"rest": 400, "event": 400}, "payload-not-object",
+    ("payload a list", nothing, "POST", [FLUFFY], {}, {"event": 400}, "payload-not-object",
      "must be a JSON object"),
     ("payload invalid", nothing, "POST", {"id": "1", "name": 7, "status": "eaten"}, {}, {"rest": 400, "event": 400},
      "payload-invalid", "JSON Pointer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,9 @@ from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
+from rest_framework.test import APIClient
 
-from blockforger.backend import deadlocks, operations
+from blockforger.backend import deadlocks, operations, records
 from blockforger.backend.models import Item, OperationRecord
 from blockforger.backend.operations import Operation, execute_batch
 from eventing import publishing
@@ -23,7 +25,7 @@ from eventing.models import OutboxEvent, OutboxStatus
 from tenants import balances
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
-from tests.eventing.doors import DOORS, Ask, an_event, envelope, handle, over_rest
+from tests.eventing.doors import DOORS, Answer, Ask, an_event, envelope, handle, over_rest
 from tests.eventing.event_bridge import EventBridge, event_bridge
 
 if TYPE_CHECKING:
@@ -174,6 +176,65 @@ def test_batches_of_several_tenants_get_what_their_balances_pay_for(key: str) ->
     assert Counter(outcome.status for of_batch in outcomes for outcome in of_batch) == {201: 21, 402: 27}
     assert set(TokenAccount.objects.values_list("balance", "sequence")) == {(5, 7)}
     assert TokenAccount.objects.count() == 3
+
+
+def test_of_changes_to_the_same_state_at_the_same_moment_one_is_made(key: str) -> None:
+    over_rest(Ask("POST", FLUFFY, api_key=key))
+    headers = {"If-Match": Item.objects.get().etag}
+    asks = [Ask("PATCH", {"id": "123", f"member{number}": 1}, api_key=key, headers=headers) for number in range(8)]
+    answers = at_once([partial(over_rest, ask) for ask in asks])
+    assert Counter(answer.status for answer in answers) == {200: 1, 412: 7}
+    assert (Item.objects.get().version, TokenAccount.objects.get().balance) == (2, 980)
+
+
+def test_bulk_requests_for_the_same_items_at_the_same_moment_are_done_whole_or_not_at_all(key: str) -> None:
+    def made(number: int) -> int:
+        numbers = list(range(30))
+        random.Random(number).shuffle(numbers)
+        payload = [{"id": str(each), "name": f"of {number}"} for each in numbers]
+        return APIClient(headers={"X-API-Key": key}).post("/api/mytenant/petstore", payload, format="json").status_code
+
+    assert Counter(at_once([partial(made, number) for number in range(4)])) == {201: 1, 409: 3}
+    assert len({item.payload["name"] for item in Item.objects.all()}) == 1
+    account = TokenAccount.objects.get()
+    assert (Item.objects.count(), account.balance, account.sequence) == (30, 700, 30)
+    assert list(balances.discrepancies()) == []
+
+
+def test_repetitions_of_a_request_at_the_same_moment_have_one_effect(key: str) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
+    answers = at_once([partial(over_rest, ask)] * 8)
+    problems = {answer.problem["code"] for answer in answers if answer.problem}
+    assert {answer.status for answer in answers} <= {201, 409}
+    assert problems <= {"idempotency-key-in-use"}
+    assert (Item.objects.count(), OutboxEvent.objects.count(), OperationRecord.objects.count()) == (1, 1, 1)
+    assert (TokenAccount.objects.get().balance, over_rest(ask).status) == (990, 201)
+
+
+def test_a_repetition_of_a_request_that_is_still_running_is_told_so_or_waits(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
+    settle, running, answered = records.settle, threading.Event(), threading.Event()
+    # SQLite's second transaction begins when the first has ended: there it is answered only afterwards
+    patience = iter([20 if connection.vendor == "postgresql" else 1])
+
+    def held_up(*args: Any) -> None:
+        running.set()
+        answered.wait(next(patience, 0))
+        settle(*args)
+
+    def repeated() -> Answer:
+        running.wait(30)
+        answer = over_rest(ask)
+        answered.set()
+        return answer
+
+    monkeypatch.setattr(records, "settle", held_up)
+    first, second = at_once([partial(over_rest, ask), repeated])
+    assert first.status == 201
+    assert second.status == (409 if connection.vendor == "postgresql" else 201)
+    assert TokenAccount.objects.get().balance == 990
 
 
 def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: str, event_bridge: EventBridge) -> None:

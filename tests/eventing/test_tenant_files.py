@@ -263,6 +263,10 @@ class TestSchemas:
                 "petstore.json:2:2: $.meta.indexes[1]: 'colour' is no path of the schema. Known are: id.",
             ),
             (
+                '{"meta": {"require_if_match": "yes"}}',
+                "petstore.json:1:31: $.meta.require_if_match: Write true or false.",
+            ),
+            (
                 '{"meta": {"eventbridge-output": {}}}',
                 'petstore.json:1:33: $.meta["eventbridge-output"]: Write an array of rules: [{…}, {…}].',
             ),

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, over_rest
@@ -44,6 +45,14 @@ def changing(method: str) -> Any:
 def test_a_write_over_rest_takes_few_statements(key: str, method: str, payload: Any, outside: int, inside: int) -> None:
     ask = Ask(method, payload, api_key=key)
     assert statements(lambda: over_rest(ask)) == (outside, inside)
+
+
+def test_a_write_that_may_be_repeated_takes_few_more(key: str) -> None:
+    ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
+    lock = 1 if connection.vendor == "postgresql" else 0
+    # the record, and the answer on it
+    assert statements(lambda: over_rest(ask)) == (1, 4 + 2 + lock)
+    assert statements(lambda: over_rest(ask)) == (1, 2 + lock)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ AT_THE_VICTIMS_URLS = [
     (f"{method} {name}", by, method, path, BODIES[method], headers)
     for name, path, other_path, methods in [
         ("item", ITEM, "/api/victim/hidden/nothing", ("GET", "PUT", "PATCH", "DELETE")),
-        ("items", ITEMS, "/api/victim/hidden", ("GET", "POST")),
+        ("items", ITEMS, "/api/victim/hidden", ("GET", "POST", "PATCH", "DELETE")),
         ("schemas", "/api/victim", "/api/victim?cursor=a", ("GET",)),
         ("schema", f"{OF_VICTIM}/$schema", "/api/victim/hidden/$schema", ("GET", "PUT", "DELETE")),
         ("rules", "/api/victim/$rules", "/api/victim/$rules?x", ("GET", "PUT")),
@@ -84,6 +84,7 @@ AT_THE_VICTIMS_URLS = [
         ("an ETag", path, {"If-None-Match": '"1"'}),
         ("an idempotency key", path, {"Idempotency-Key": "mine"}),
         ("a tenant's header", path, {"X-Tenant": "victim", "X-Forwarded-Host": "victim"}),
+        *([("a stream", path, {"Content-Type": "application/x-ndjson"})] if name == "items" else []),
         ("a query", f"{path}?tenant=stranger&limit=1000&cursor=0&filter[name]=x&sort=-name&fields=name&q=x", {}),
     ]
 ]
@@ -169,6 +170,13 @@ REST = [
     _rest("DELETE item", "a key of the other's item", "DELETE", f"{OWN}/{GUESSED}"),
     _rest("POST items", "a key of the other's item", "POST", OWN, {"id": "guess-9", "name": "mine"}),
     _rest("POST items", "members that look like columns", "POST", OWN, {**PET, "schema": 1, "tenant": "victim"}),
+    _rest("POST items", "keys of the other's items", "POST", OWN, [{"id": "guess-9", "name": "mine"}]),
+    _rest("PATCH items", "a key of the other's item", "PATCH", OWN, [{"id": GUESSED, "name": "mine"}]),
+    _rest("DELETE items", "a key of the other's item", "DELETE", OWN, [GUESSED]),
+    *(
+        _rest(f"{method} items", "a stream", method, OWN, payload, **{"Content-Type": "application/x-ndjson"})
+        for method, payload in [("POST", PET), ("PATCH", PET), ("DELETE", GUESSED)]
+    ),
     *MANAGEMENT,
     _rest("page livez", "its URL", "GET", "/livez?tenant=victim"),
     _rest("page readyz", "its URL", "GET", "/readyz?tenant=victim"),

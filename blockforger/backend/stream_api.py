@@ -1,0 +1,110 @@
+"""The door for streams: `application/x-ndjson` in and out."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from functools import wraps
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from django.db import InterfaceError, OperationalError
+from django.http import FileResponse, JsonResponse
+
+from blockforger.backend import admission, idempotency_keys, json_values, streams
+from blockforger.backend.errors import Malformed
+from blockforger.backend.models import Method, Origin
+from blockforger.backend.operations import Operation
+from blockforger.backend.problems import problem_of, problem_of_fault
+from blockforger.backend.requests import PROBLEM_JSON, api_key_of
+from tenants import rate_limits
+from tenants.errors import RateLimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+    from blockforger.backend.problems import Problem
+    from tenants.errors import Refusal
+
+NDJSON = "application/x-ndjson"
+_METHODS = {Method.POST, Method.PATCH, Method.DELETE}
+_ANSWER_IN_MEMORY = 1024 * 1024
+
+
+def or_stream(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """The view of a schema's items (which is DRF's, and exempt from CSRF), but for requests whose body is a stream."""
+
+    @wraps(view)
+    def chosen(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
+        if request.content_type == NDJSON and request.method in _METHODS:
+            return _counted(request, tenant, schema)
+        return view(request, tenant=tenant, schema=schema)
+
+    return chosen
+
+
+def _counted(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
+    """A stream is one request of its key, however long it is."""
+    allowance = rate_limits.take(api_key_of(request))
+    if allowance is None:
+        return _answer(request, tenant, schema)
+    try:
+        allowance.check()
+        response = _answer(request, tenant, schema)
+    except RateLimitExceeded as refusal:
+        response = _problem(problem_of(refusal, Origin.API))
+    for name, value in allowance.headers.items():
+        response.headers[name] = value
+    return response
+
+
+def _answer(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
+    asked = Operation(
+        origin=Origin.API,
+        method=request.method or "",
+        tenant=tenant,
+        schema=schema,
+        api_key=api_key_of(request),
+        defect=_defect(request),
+    )
+    try:
+        # Before a byte of the body is read.
+        refusal = admission.refusal_of_any(asked)
+    except (OperationalError, InterfaceError) as error:
+        return _problem(problem_of_fault(error))
+    return _problem(problem_of(refusal, Origin.API)) if refusal else _results(asked, _body(request))
+
+
+def _results(asked: Operation, body: IO[bytes]) -> FileResponse:
+    """All results at once: most clients read nothing before they have sent all, and we would wait for each other."""
+    with ExitStack() as unless_answered:
+        file = unless_answered.enter_context(tempfile.SpooledTemporaryFile(_ANSWER_IN_MEMORY))
+        for result in streams.results(asked, streams.lines(body)):
+            file.write(json_values.compact(result).encode() + b"\n")
+        file.seek(0)
+        unless_answered.pop_all()  # the response closes the file
+    return FileResponse(file, content_type=NDJSON)
+
+
+def _defect(request: HttpRequest) -> Refusal | None:
+    for header in (idempotency_keys.HEADER, "If-Match", "If-None-Match"):
+        if header in request.headers:
+            return Malformed(
+                f"A stream takes no {header}: it is committed in parts. Send the items as an array, or leave it out.",
+                header=header,
+            )
+    if "Transfer-Encoding" in request.headers and not request.META.get("wsgi.input_terminated"):
+        return Malformed("Send the body with a Content-Length.", header="Transfer-Encoding")
+    return None
+
+
+def _body(request: HttpRequest) -> IO[bytes]:
+    # Django reads as far as Content-Length says, which is nothing of a body whose length nobody knows yet.
+    stream: Any = request.META["wsgi.input"] if "Transfer-Encoding" in request.headers else request
+    return cast("IO[bytes]", stream)
+
+
+def _problem(document: Problem) -> JsonResponse:
+    return JsonResponse(document, status=document["status"], content_type=PROBLEM_JSON)

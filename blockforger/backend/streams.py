@@ -1,0 +1,136 @@
+"""Streams of lines (NDJSON), an operation each, of any length: read, and carried out, a chunk at a time."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import uuid_utils.compat as uuid
+from django.conf import settings
+
+from blockforger.backend import json_values
+from blockforger.backend.errors import Malformed, PayloadTooLarge
+from blockforger.backend.models import Method
+from blockforger.backend.operations import Operation, in_turn
+from blockforger.backend.problems import problem_of_fault
+from tenants.errors import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from blockforger.backend.json_values import JsonObject, JsonValue
+    from blockforger.backend.outcomes import Outcome
+    from blockforger.backend.problems import Problem
+
+logger = logging.getLogger(__name__)
+
+CHUNK_LINES = 500
+CHUNK_BYTES = 1024 * 1024
+"""How much is carried out together: what comes first, though a line may be as long as an event."""
+
+_BLOCK = 64 * 1024
+
+
+class Line(NamedTuple):
+    """A line that is not blank. Without a text it was longer than an event can be."""
+
+    number: int
+    text: bytes | None
+
+
+def lines(stream: IO[bytes]) -> Iterator[Line]:
+    """The lines of a stream, no more of each in memory than an event can hold."""
+    limit = settings.BLOCKFORGER_MAX_EVENT_BYTES
+    number, rest, is_too_long = 1, b"", False
+    while block := stream.read(_BLOCK):
+        first, *others = block.split(b"\n")
+        for ended in others:
+            yield from _line(number, rest + first, is_too_long=is_too_long)
+            number, rest, is_too_long, first = number + 1, b"", False, ended
+        if len(rest) + len(first) > limit:
+            is_too_long = True
+        rest = b"" if is_too_long else rest + first
+    yield from _line(number, rest, is_too_long=is_too_long)
+
+
+def results(asked: Operation, of_lines: Iterable[Line]) -> Iterator[JsonObject]:
+    """Carry out what is asked with each line. Tells what became of each, once it is committed.
+
+    After a fault of ours the lines that it struck are told, and no more is read.
+    """
+    for chunk in _chunks(of_lines):
+        operations = [_operation(asked, line) for line in chunk]
+        outcomes, fault = _carried_out(operations)
+        for line, operation in zip(chunk, operations, strict=True):
+            yield _result(line, outcomes.get(operation.id), fault)
+        if fault:
+            return
+
+
+def _line(number: int, text: bytes, *, is_too_long: bool) -> Iterator[Line]:
+    if is_too_long or len(text) > settings.BLOCKFORGER_MAX_EVENT_BYTES:
+        yield Line(number, None)
+    elif text.strip():
+        yield Line(number, text)
+
+
+def _chunks(of_lines: Iterable[Line]) -> Iterator[list[Line]]:
+    chunk: list[Line] = []
+    size = 0
+    for line in of_lines:
+        length = len(line.text or b"")
+        if chunk and (len(chunk) == CHUNK_LINES or size + length > CHUNK_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(line)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _operation(asked: Operation, line: Line) -> Operation:
+    operation = replace(asked, id=uuid.uuid7())
+    try:
+        value = _value(line)
+        if asked.method == Method.DELETE:
+            return replace(operation, key=_key(value), payload={})
+        return replace(operation, payload=value)
+    except Refusal as refusal:
+        return replace(operation, defect=refusal)
+
+
+def _value(line: Line) -> JsonValue:
+    if line.text is None:
+        raise PayloadTooLarge(limit=settings.BLOCKFORGER_MAX_EVENT_BYTES)
+    try:
+        return json_values.parse(line.text)
+    except json_values.NotPortable as error:
+        raise Malformed(error.message, pointer=error.pointer) from error
+
+
+def _key(value: JsonValue) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Malformed("To delete items, send the key of one in each line: a string or an integer.")
+    return str(value)
+
+
+def _carried_out(operations: Sequence[Operation]) -> tuple[dict[uuid.UUID, Outcome], Problem | None]:
+    outcomes: dict[uuid.UUID, Outcome] = {}
+    try:
+        for committed in in_turn(operations):
+            outcomes |= committed
+    except Exception as error:  # the answer has begun: its last lines have to say so
+        logger.exception("A stream of items ends, because the server failed.")
+        return outcomes, problem_of_fault(error)
+    return outcomes, None
+
+
+def _result(line: Line, outcome: Outcome | None, fault: Problem | None) -> JsonObject:
+    problem: Any = outcome.problem if outcome else fault
+    if problem:
+        return {"line": line.number, "status": problem["status"], "problem": problem}
+    result: JsonObject = {"line": line.number}
+    if outcome:
+        result |= {"status": int(outcome.status), "key": outcome.item_key}
+    return result | ({"etag": outcome.etag} if outcome and outcome.etag else {})

@@ -1,0 +1,224 @@
+"""Streams of lines: each answered, committed in parts, and never in memory as a whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import OperationalError
+from rest_framework.test import APIClient
+
+from blockforger.backend import operations, streams
+from blockforger.backend.models import Item, Schema
+from blockforger.backend.streams import Line
+from eventing.models import OutboxEvent
+from tenants import balances
+from tenants.models import LedgerEntry, TokenAccount
+from tests.cast import a_key, a_rule, a_schema, a_tenant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_django import Settings
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nudged")]
+
+PETS = "/api/mytenant/petstore"
+NDJSON = "application/x-ndjson"
+
+
+@pytest.fixture
+def client() -> APIClient:
+    tenant = a_tenant(tokens=1_000_000)
+    a_schema(tenant)
+    a_rule(tenant)
+    return APIClient(headers={"X-API-Key": a_key(tenant)})
+
+
+def send(client: Any, method: str, body: bytes, **headers: str) -> Any:
+    return client.generic(method, PETS, body, content_type=NDJSON, headers=headers)
+
+
+def lines_of(*values: Any) -> bytes:
+    return b"".join(json.dumps(value).encode() + b"\n" for value in values)
+
+
+def results(answer: Any) -> list[dict[str, Any]]:
+    assert (answer.status_code, answer["Content-Type"]) == (200, NDJSON)
+    return [json.loads(line) for line in b"".join(answer.streaming_content).splitlines()]
+
+
+def statuses(answer: Any) -> list[tuple[int, int]]:
+    return [(result["line"], result["status"]) for result in results(answer)]
+
+
+def test_each_line_is_an_operation_with_a_result(client: APIClient) -> None:
+    made = results(send(client, "POST", lines_of({"id": "a", "name": "A"}, {"id": "b", "name": 7}, {"name": "C"})))
+    assert [result["status"] for result in made] == [201, 400, 201]
+    assert (made[0]["line"], made[0]["key"]) == (1, "a")
+    assert made[0]["etag"] == client.get(f"{PETS}/a")["ETag"]
+    assert made[1]["problem"]["errors"][0]["pointer"] == "/name"
+    changed = send(client, "PATCH", lines_of({"id": "a", "status": "sold"}, {"id": "none", "name": "x"}, {"name": "x"}))
+    assert statuses(changed) == [(1, 200), (2, 404), (3, 400)]
+    assert client.get(f"{PETS}/a").json() == {"id": "a", "name": "A", "status": "sold"}
+    assert statuses(send(client, "DELETE", lines_of("a", "none", {"id": "a"}, True))) == [
+        (1, 204),
+        (2, 404),
+        (3, 400),
+        (4, 400),
+    ]
+    assert Item.objects.count() == 1
+    assert list(LedgerEntry.objects.filter(kind="debit", sequence__isnull=False).values_list("amount", "sequence")) == [
+        (-10, sequence) for sequence in (4, 3, 2, 1)
+    ]
+    assert list(balances.discrepancies()) == []
+
+
+def test_lines_of_one_item_follow_each_other(client: APIClient) -> None:
+    answer = send(client, "PATCH", lines_of({"id": "a", "n": 1}, {"id": "a", "n": 2}, {"id": "a", "n": 3}))
+    assert statuses(answer) == [(1, 404), (2, 404), (3, 404)]
+    assert statuses(send(client, "POST", lines_of({"id": "a", "name": "x"}))) == [(1, 201)]
+    changed = send(client, "PATCH", lines_of({"id": "a", "n": 1}, {"id": "a", "n": 2}, {"id": "a", "n": 3}))
+    assert statuses(changed) == [(1, 200), (2, 200), (3, 200)]
+    payloads = [json.loads(event.detail)["payload"] for event in OutboxEvent.objects.order_by("sequence")]
+    assert [payload.get("n") for payload in payloads] == [None, 1, 2, 3]
+    assert Item.objects.get().payload["n"] == 3
+
+
+def test_integer_keys_can_be_deleted_as_integers(client: APIClient) -> None:
+    Schema.objects.update(document='{"type": "object", "properties": {"id": {"type": "integer"}}}')
+    assert statuses(send(client, "POST", lines_of({"id": 5}, {"id": 6}, {}))) == [(1, 201), (2, 201), (3, 400)]
+    assert statuses(send(client, "DELETE", b'5\n"6"')) == [(1, 204), (2, 204)]
+
+
+def test_blank_lines_have_numbers_and_no_results(client: APIClient) -> None:
+    body = b'\n{"id": "a", "name": "x"}\r\n   \n{"id": "b", "name": "x"}'
+    assert statuses(send(client, "POST", body)) == [(2, 201), (4, 201)]
+    assert results(send(client, "POST", b"")) == []
+
+
+def test_a_line_that_cannot_be_read_is_one_lines_error(client: APIClient, settings: Settings) -> None:
+    settings.BLOCKFORGER_MAX_EVENT_BYTES = 200_000
+    too_long = b'{"id": "c", "name": "' + b"x" * 500_000 + b'"}'
+    lines = [b"{", b'{"id": "a", "name": NaN}', b"\xff", too_long, b'{"id": "b", "name": "x"}', too_long]
+    made = results(send(client, "POST", b"\n".join(lines)))
+    assert [result["status"] for result in made] == [400, 400, 400, 413, 201, 413]
+    assert [result["line"] for result in made] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_balance_pays_as_far_as_it_goes(client: APIClient) -> None:
+    TokenAccount.objects.update(balance=25)
+    body = lines_of(*({"id": str(number), "name": "x"} for number in range(4)))
+    assert [status for _, status in statuses(send(client, "POST", body))] == [201, 201, 402, 402]
+    assert TokenAccount.objects.get().balance == 5
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"X-API-Key": ""}, 401, "api-key-missing"),
+        ({"X-API-Key": "bf_1_2"}, 401, "api-key-invalid"),
+        ({"Idempotency-Key": "once"}, 400, "malformed"),
+        ({"If-Match": "*"}, 400, "malformed"),
+    ],
+)
+def test_what_would_refuse_every_line_refuses_the_stream_unread(
+    client: APIClient, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = send(client, "POST", lines_of({"id": "a", "name": "x"}), **headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer["Content-Type"] == "application/problem+json"
+    assert not Item.objects.exists()
+
+
+def test_a_stranger_does_not_learn_what_is_wrong_with_his_headers(client: APIClient) -> None:
+    assert send(APIClient(), "POST", b"{}", **{"Idempotency-Key": "once"}).status_code == 401
+
+
+def test_an_unknown_schema_and_one_that_demands_if_match_refuse_the_stream(client: Any) -> None:
+    assert client.generic("POST", "/api/mytenant/nope", b"{}", content_type=NDJSON).status_code == 404
+    Schema.objects.update(meta={"require_if_match": True})
+    assert send(client, "PATCH", lines_of({"id": "a"})).json()["code"] == "precondition-missing"
+    assert statuses(send(client, "POST", lines_of({"id": "a", "name": "x"}))) == [(1, 201)]
+
+
+def test_other_methods_and_urls_take_no_stream(client: Any) -> None:
+    assert send(client, "PUT", b"{}").status_code == 405
+    assert client.generic("PUT", f"{PETS}/a", b"{}", content_type=NDJSON).status_code == 415
+
+
+def test_a_fault_ends_the_stream_and_leaves_what_was_committed(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_LINES", 2)
+    bill = operations._bill_and_events
+    left = iter([None, None])
+
+    def failing(*args: Any) -> Any:
+        try:
+            next(left)
+        except StopIteration:
+            raise OperationalError("the connection is lost") from None
+        return bill(*args)
+
+    monkeypatch.setattr(operations, "_bill_and_events", failing)
+    body = lines_of(*({"id": str(number), "name": "x"} for number in (1, 2, 3, 3, 5, 6)))
+    made = results(send(client, "POST", body))
+    # 3 was committed, and its repetition struck
+    assert [(result["line"], result["status"]) for result in made] == [(1, 201), (2, 201), (3, 201), (4, 503)]
+    assert made[-1]["problem"]["code"] == "database-unavailable"
+    assert Item.objects.count() == 3
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 65536])
+def test_lines_are_found_wherever_blocks_end(block: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.BLOCKFORGER_MAX_EVENT_BYTES = 4
+    monkeypatch.setattr(streams, "_BLOCK", block)
+    found = list(streams.lines(io.BytesIO(b"1234\n\n12345\n1\n123456789\n12")))
+    assert found == [Line(1, b"1234"), Line(3, None), Line(4, b"1"), Line(5, None), Line(6, b"12")]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chunks"),
+    [([], []), ([1] * 5, [3, 2]), ([60, 60, 10], [1, 2]), ([500, 1, 500], [1, 1, 1]), ([50, 50, 1], [2, 1])],
+)
+def test_chunks_are_few_lines_and_few_bytes(
+    lengths: Sequence[int], chunks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_LINES", 3)
+    monkeypatch.setattr(streams, "CHUNK_BYTES", 100)
+    made = streams._chunks(Line(number, b"x" * length) for number, length in enumerate(lengths))
+    assert [len(chunk) for chunk in made] == chunks
+
+
+def test_a_stream_is_never_in_memory_as_a_whole(client: Any) -> None:
+    """Forty megabytes of it, from a file that makes them as it is read."""
+
+    class Endless(io.RawIOBase):
+        left = 40
+        line = json.dumps({"id": "x", "name": "y" * 1_000_000}).encode() + b"\n"
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            if not self.left:
+                return 0
+            self.left -= 1
+            buffer[: len(self.line)] = self.line
+            return len(self.line)
+
+    body = io.BufferedReader(Endless(), buffer_size=2_000_000)
+    tracemalloc.start()
+    try:
+        answer = client.post(
+            PETS, b"", content_type=NDJSON, **{"wsgi.input": body, "CONTENT_LENGTH": str(40 * len(Endless.line))}
+        )
+        assert [status for _, status in statuses(answer)] == [201] + [409] * 39
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 25_000_000
