@@ -177,8 +177,10 @@ MUTANTS = (
         "refusal-leaves-no-record",
         "what was refused after all has no outcome",
         "blockforger/backend/operations.py",
-        "    records.refuse(late_refusals)\n",
-        "    for record, _ in late_refusals:\n        record.delete()\n",
+        "    records.settle((record, outcomes[pk]) for pk, record in entered.new.items())\n",
+        "    for pk, record in entered.new.items():\n"
+        "        if outcomes[pk].problem and record.problem is None:\n"
+        "            record.delete()\n",
         ("input: ",),
         ("--duration", "10", "--blows", "web"),
     ),
@@ -186,8 +188,8 @@ MUTANTS = (
         "record-before-effect",
         "the record of an event is committed before the event is carried out",
         "blockforger/backend/operations.py",
-        "    entries = records.enter(cases, cost=COST)\n",
-        "    entries = records.enter(cases, cost=COST)\n    transaction.get_connection().connection.commit()\n",
+        "    entered = records.enter(cases, cost=COST)\n",
+        "    entered = records.enter(cases, cost=COST)\n    transaction.get_connection().connection.commit()\n",
         ("input: ",),
         ("--duration", "25", "--blows", "consumer,postgresql", "--blow-pause", "1"),
     ),
