@@ -259,6 +259,7 @@ class OutboxEvent(models.Model):
                 ),
                 "sequence",
                 "place",
+                "id",  # feedback has neither of them
                 condition=Q(status=OutboxStatus.PENDING, next_attempt_at=None),
                 name="outbox_ready_by_queue",
             ),

@@ -113,6 +113,10 @@ class Tally:
     dead: int = 0
     held: int = 0
 
+    @property
+    def events(self) -> int:
+        return self.delivered + self.retried + self.dead + self.held
+
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.delivered + other.delivered,

@@ -14,6 +14,7 @@ import socket
 import time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from eventing.outbox import Tally
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from eventing.lanes import Lease
@@ -89,40 +90,54 @@ class _Asides:
         return total
 
 
+@contextmanager
+def _hands() -> Iterator[tuple[ThreadPoolExecutor, _Asides]]:
+    """The threads that send, and the calls aside in threads of their own."""
+    with (
+        ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside") as aside_threads,
+        ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="put-events") as threads,
+    ):
+        yield threads, _Asides(aside_threads)
+
+
 def drain(*, seconds: float = float("inf"), as_of: datetime | None = None) -> Tally:
     """Publish until nothing can be sent, or that many seconds have passed. Returns what became of the events.
 
     With `as_of`, only what could be sent at that time: then nothing is tried twice, and the end is certain.
     """
-    ends_at = time.monotonic() + seconds
-    total = Tally()
-    with (
-        ThreadPoolExecutor(ASIDE_THREADS, thread_name_prefix="aside") as aside_threads,
-        ThreadPoolExecutor(SENDING_THREADS, thread_name_prefix="put-events") as threads,
-    ):
-        asides = _Asides(aside_threads)
-        while time.monotonic() < ends_at:
-            tally = publish_some(threads, asides, at=as_of or timezone.now())
-            if tally is None and not asides:
-                break
-            total += tally or Tally()
-            total += asides.settle(wait_seconds=_GLANCE_SECONDS if tally is None else 0.0)
+    with _hands() as (threads, asides):
+        total = _drain(threads, asides, ends_at=time.monotonic() + seconds, as_of=as_of)
         return total + asides.settle(wait_seconds=None)
+
+
+def _drain(threads: ThreadPoolExecutor, asides: _Asides, *, ends_at: float, as_of: datetime | None = None) -> Tally:
+    """The same, but for what is aside when the time is over."""
+    total = Tally()
+    while time.monotonic() < ends_at:
+        tally = publish_some(threads, asides, at=as_of or timezone.now())
+        if tally is None and not asides:
+            break
+        total += tally or Tally()
+        total += asides.settle(wait_seconds=_GLANCE_SECONDS if tally is None else 0.0)
+    return total
 
 
 def run(stopping: threading.Event, *, interval: float) -> None:
     """Publish until stopped, looking at an empty outbox every `interval` seconds; faults are logged and waited out."""
-    while not stopping.is_set():
-        close_old_connections()
-        try:
-            tally = drain(seconds=1)
-        except Exception:  # the outermost loop: whatever it was, the outbox still has the events
-            logger.exception("Publishing failed; trying again.")
-            connection.close()
-            stopping.wait(_AFTER_FAULT_SECONDS)
-            continue
-        if tally == Tally():
-            stopping.wait(interval)
+    with _hands() as (threads, asides):
+        while not stopping.is_set():
+            close_old_connections()
+            try:
+                # What is aside stays so, however long: no round waits for a bus that does not answer.
+                tally = _drain(threads, asides, ends_at=time.monotonic() + 1)
+            except Exception:  # the outermost loop: whatever it was, the outbox still has the events
+                logger.exception("Publishing failed; trying again.")
+                connection.close()
+                stopping.wait(_AFTER_FAULT_SECONDS)
+                continue
+            if tally == Tally() and not asides:
+                stopping.wait(interval)
+        asides.settle(wait_seconds=None)
 
 
 def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) -> Tally | None:
@@ -147,8 +162,12 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
             asides.begin(partial(_describe, arn), partial(_finish_check, arn))
         probes |= {event.bus_arn: event for event in reversed(events) if event.bus_arn in turns.probes}
         _begin_probes(lease, list(probes.values()), asides)
-        for results in _send(lease, [event for event in events if event.bus_arn in turns.sends], threads):
-            total += outbox.record(lease, results)
+        with closing(_send(lease, [event for event in events if event.bus_arn in turns.sends], threads)) as sending:
+            for results in sending:
+                recorded = outbox.record(lease, results)
+                total += recorded
+                if recorded.events < len(results):
+                    break  # somebody else has lanes of ours, and sends on
     finally:
         lanes.release(lease.without({event.lane for event in probes.values()}))
     return total
@@ -197,15 +216,26 @@ def _finish_check(arn: str, finding: Finding) -> Tally:
     return Tally()
 
 
-def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecutor) -> Iterator[_Results]:
+def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecutor) -> Generator[_Results, None, None]:
     """Send the first event of every stream, and the next on its answer; give the answers as they come, some at a time.
 
     Buses do not wait for each other. No more calls are under way than there are threads, and fewer while many answers
     wait to be recorded: a publisher that is killed leaves little to be sent twice.
     """
-    backlog = _Backlog(events)
-    failures: Counter[str] = Counter()
     under_way: dict[Future[_Results], Sequence[OutboxEvent]] = {}
+    try:
+        yield from _answers(lease, _Backlog(events), under_way, threads)
+    finally:
+        wait(under_way)  # whatever happened: nobody else is to have these lanes while they are on their way
+
+
+def _answers(
+    lease: Lease,
+    backlog: _Backlog,
+    under_way: dict[Future[_Results], Sequence[OutboxEvent]],
+    threads: ThreadPoolExecutor,
+) -> Iterator[_Results]:
+    failures: Counter[str] = Counter()
     answered: _Results = []
     while True:
         busy = {call[0].bus_arn for call in under_way.values()}

@@ -41,6 +41,8 @@ def _as_indexed(select: str) -> str:
 _PAST_ALL = 2**63 - 1
 # How many times more events are looked at than taken: some queues have fewer than their share.
 _SPARE = 2
+# How many events of a queue are looked at whose first ones are all behind another, and of how many such queues.
+_FURTHER, _STUCK_AT_ONCE = 2000, 4
 
 
 class Queue(NamedTuple):
@@ -54,8 +56,7 @@ class Queue(NamedTuple):
 
 class _Candidate(NamedTuple):
     id: str
-    tenant_id: int
-    kind: int
+    queue: Queue
     # Its place in its queue.
     rank: int
     # Whether an earlier event of its stream waits for a time.
@@ -91,7 +92,8 @@ WITH RECURSIVE head AS (
 SELECT lane, bus_arn, tenant_id, kind FROM head WHERE NOT is_paused
 """
 _FIRST_OF_QUEUE = _as_indexed("""
-SELECT CAST(this.id AS text), this.tenant_id, {kind}, ROW_NUMBER() OVER (ORDER BY this.sequence, this.place), EXISTS (
+SELECT CAST(this.id AS text), this.lane, this.bus_arn, this.tenant_id, {kind},
+    ROW_NUMBER() OVER (ORDER BY this.sequence, this.place, this.id), EXISTS (
     SELECT 1 FROM eventing_outboxevent AS earlier
     WHERE earlier.status = 'pending' AND earlier.next_attempt_at IS NOT NULL AND earlier.sequence IS NOT NULL
         AND earlier.stream = this.stream AND (earlier.sequence, earlier.place) < (this.sequence, this.place)
@@ -99,7 +101,7 @@ SELECT CAST(this.id AS text), this.tenant_id, {kind}, ROW_NUMBER() OVER (ORDER B
 FROM eventing_outboxevent AS this
 WHERE {is_ready} AND this.lane = %(lane)s AND this.bus_arn = %(bus_arn)s AND this.tenant_id = %(tenant_id)s
     AND {kind} = %(kind)s
-ORDER BY this.sequence, this.place LIMIT %(at_most)s
+ORDER BY this.sequence, this.place, this.id LIMIT %(at_most)s
 """)
 _DUE_IN_LANE = """
 SELECT id FROM eventing_outboxevent
@@ -146,10 +148,25 @@ def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> lis
     queues = _next_queues(lane_ids, at_most=max(1, at_most // max(1, len(lane_ids))), at=at)
     if not queues:
         return []
-    share = -(-_SPARE * at_most // len(queues))
-    found = [_Candidate(*row) for row in _of_each(Queue._fields, queues, _FIRST_OF_QUEUE, at_most=share)]
+    found = _firsts(queues, at_most=-(-_SPARE * at_most // len(queues)))
+    if stuck := _stuck(found):
+        # Their next events lie behind the backlog of an item that waits.
+        found = [one for one in found if one.queue not in stuck] + _firsts(stuck, at_most=_FURTHER)
+    return _in_turns(found)[:at_most]
+
+
+def _firsts(queues: Sequence[Queue], *, at_most: int) -> list[_Candidate]:
+    """The first events of each queue, that many at the most. Those that are behind another step aside, after this."""
+    rows = _of_each(Queue._fields, queues, _FIRST_OF_QUEUE, at_most=at_most)
+    found = [_Candidate(event_id, Queue(*queue), rank, is_behind) for event_id, *queue, rank, is_behind in rows]
     _step_aside([one.id for one in found if one.is_behind])
-    return _in_turns([one for one in found if not one.is_behind])[:at_most]
+    return found
+
+
+def _stuck(found: Iterable[_Candidate]) -> list[Queue]:
+    """Queues of which all events that were looked at are behind others."""
+    going = {one.queue for one in found if not one.is_behind}
+    return sorted({one.queue for one in found} - going)[:_STUCK_AT_ONCE]
 
 
 def _next_queues(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[Queue]:
@@ -171,12 +188,14 @@ def _first(lane: int) -> Queue:
 
 
 def _in_turns(found: Iterable[_Candidate]) -> list[UUID]:
-    """Each tenant's first, then each one's second, and so on. A tenant's queues take turns too, the oldest first."""
+    """Of those that may go, each tenant's first, then each one's second, and so on; its queues take turns too."""
     turns: dict[int, int] = {}
     ordered: list[tuple[int, int, str]] = []
-    for one in sorted(found, key=lambda one: (one.kind == QueueKind.REPLAYED, one.rank, one.id)):
-        turn = turns[one.tenant_id] = turns.get(one.tenant_id, 0) + 1
-        ordered.append((turn, one.tenant_id, one.id))
+    going = [one for one in found if not one.is_behind]
+    for one in sorted(going, key=lambda one: (one.queue.kind == QueueKind.REPLAYED, one.rank, one.id)):
+        tenant = one.queue.tenant_id
+        turn = turns[tenant] = turns.get(tenant, 0) + 1
+        ordered.append((turn, tenant, one.id))
     return [UUID(event_id) for _, _, event_id in sorted(ordered)]
 
 

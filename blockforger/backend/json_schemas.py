@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
+from django.core.exceptions import ObjectDoesNotExist
 from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
 from blockforger.backend import json_values
+from blockforger.backend.errors import SchemaUnknown
 from blockforger.backend.item_paths import Paths
 from blockforger.backend.schema_bounds import Plan
 from blockforger.backend.schema_parts import (
@@ -306,7 +308,10 @@ _lock = Lock()
 
 
 def compiled(schema: Schema) -> Compiled:
-    """The schema ready to use. It is kept per version; a schema whose document is deferred is not loaded for it."""
+    """The schema ready to use. It is kept per version; a schema whose document is deferred is not loaded for it.
+
+    Raises SchemaUnknown for one that was deleted meanwhile.
+    """
     if not schema.pk:
         return Compiled(schema.parsed_document(), schema.key_field)
     # A transaction that is rolled back can leave its number and version to another document: hence the time.
@@ -315,7 +320,11 @@ def compiled(schema: Schema) -> Compiled:
         if found := _compiled.get(key):
             _compiled.move_to_end(key)
             return found
-    found = Compiled(schema.parsed_document(), schema.key_field)
+    try:
+        document = schema.parsed_document()
+    except ObjectDoesNotExist as error:
+        raise SchemaUnknown(schema.name) from error
+    found = Compiled(document, schema.key_field)
     with _lock:
         _compiled[key] = found
         while len(_compiled) > _COMPILED_SCHEMAS:

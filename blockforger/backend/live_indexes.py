@@ -66,6 +66,7 @@ class RemoveIndexWithoutLock(RemoveIndexConcurrently):
         to_state: ProjectState,
     ) -> None:
         if schema_editor.connection.vendor == "postgresql":
+            schema_editor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {schema_editor.quote_name(self.name)}")
             super().database_backwards(app_label, schema_editor, from_state, to_state)
         else:
             RemoveIndex.database_backwards(self, app_label, schema_editor, from_state, to_state)

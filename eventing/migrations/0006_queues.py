@@ -22,6 +22,7 @@ class Migration(migrations.Migration):
                 ),
                 models.F("sequence"),
                 models.F("place"),
+                models.F("id"),
                 condition=models.Q(("next_attempt_at", None), ("status", "pending")),
                 name="outbox_ready_by_queue",
             ),

@@ -38,6 +38,7 @@ OTHER_BUS = "arn:aws:events:eu-west-1:210987654321:event-bus/audit"
 @pytest.fixture(autouse=True)
 def _delays_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventing.backoff.random.random", lambda: 0.9)
+    monkeypatch.setattr(outbox, "_RETRY_BASE", timedelta(minutes=5))
 
 
 @pytest.fixture
@@ -352,11 +353,11 @@ def test_a_publisher_that_is_told_to_stop_does_so_however_much_waits(
     stopping = threading.Event()
     monkeypatch.setattr(publishing, "close_old_connections", lambda: None)
 
-    def endless(*, seconds: float) -> Tally:
+    def endless(*args: object, **options: object) -> Tally:
         stopping.set()
         return Tally(delivered=1)
 
-    monkeypatch.setattr(publishing, "drain", endless)
+    monkeypatch.setattr(publishing, "_drain", endless)
     publishing.run(stopping, interval=60)
 
 
