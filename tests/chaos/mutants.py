@@ -108,17 +108,16 @@ MUTANTS = (
         "waiting-event-holds-nothing-back",
         "a later event of an item overtakes one that is to be tried again",
         "eventing/queues.py",
-        "    _step_aside([one.id for one in found if one.is_behind])\n"
-        "    return _in_turns([one for one in found if not one.is_behind])[:at_most]\n",
-        "    return _in_turns(found)[:at_most]\n",
+        "_Candidate(event_id, Queue(*queue), rank, is_behind)",
+        "_Candidate(event_id, Queue(*queue), rank, False)",
         ("order: ",),
     ),
     Mutant(
         "newest-first",
         "what waits of an item is sent in the wrong order",
         "eventing/queues.py",
-        "ROW_NUMBER() OVER (ORDER BY this.sequence, this.place)",
-        "ROW_NUMBER() OVER (ORDER BY this.sequence DESC, this.place DESC)",
+        "ROW_NUMBER() OVER (ORDER BY this.sequence, this.place, this.id)",
+        "ROW_NUMBER() OVER (ORDER BY this.sequence DESC, this.place DESC, this.id)",
         ("order: ",),
     ),
     Mutant(
