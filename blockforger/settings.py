@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import environ
+from django.templatetags.static import static
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -41,7 +42,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[SITE_URL.hostname or "", "loc
 CSRF_TRUSTED_ORIGINS = [f"{SITE_URL.scheme}://{SITE_URL.netloc}"]
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",  # before Django's admin: its templates and styles
+    "tenants.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -49,7 +51,10 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
-    "tenants",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
+    "tenants.apps.TenantsConfig",
     "blockforger.backend",
     "eventing",
 ]
@@ -129,6 +134,11 @@ SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# The admin's alone: browsers send them nowhere else, and no script reads them.
+SESSION_COOKIE_PATH = CSRF_COOKIE_PATH = "/admin/"
+CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = env.int("BLOCKFORGER_SESSION_HOURS", default=12) * 3600
 if env.bool("BLOCKFORGER_BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
@@ -209,6 +219,23 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 BLOCKFORGER_ENVIRONMENT = env.str("BLOCKFORGER_ENVIRONMENT", default="local")
+# Nobody gets into the admin without the code of an authenticator app. Unset: those who have set one up.
+BLOCKFORGER_REQUIRE_TWO_FACTOR = env.bool("BLOCKFORGER_REQUIRE_TWO_FACTOR", default=False)
+OTP_TOTP_ISSUER = f"Blockforger {SITE_URL.netloc}"
+UNFOLD = {
+    "SITE_TITLE": "Blockforger",
+    "SITE_HEADER": "Blockforger",
+    "SITE_URL": None,
+    "SITE_ICON": lambda _: static("blockforger/icon.svg"),
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _: static("blockforger/icon.svg")}],
+    "STYLES": [lambda _: static("blockforger/admin.css")],
+    "SCRIPTS": [lambda _: static("blockforger/admin.js")],
+    "ENVIRONMENT": "tenants.admin_site.environment",
+    "SHOW_HISTORY": True,
+    "BORDER_RADIUS": "6px",
+    "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "blockforger.navigation.groups"},
+    "ACCOUNT": {"navigation": "blockforger.navigation.account"},
+}
 # Pre-filled in the admin's form for a new rule; a rule in a file names its bus.
 BLOCKFORGER_DEFAULT_BUS_ARN = env.str(
     "BLOCKFORGER_DEFAULT_BUS_ARN", default="arn:aws:events:us-east-1:720291373173:event-bus/default"

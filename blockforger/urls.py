@@ -5,8 +5,6 @@ from django.urls import include, path
 
 from blockforger import health
 
-admin.site.site_url = None  # there are no pages beside it
-
 urlpatterns = [
     path("api/", include("eventing.urls")),  # before the backend's, which take every other name for a schema's
     path("api/", include("blockforger.backend.urls")),

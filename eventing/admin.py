@@ -2,7 +2,6 @@
 
 # Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
 # mypy: disable-error-code="type-arg"
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 
@@ -10,17 +9,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.db.models import CharField, F
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.functional import cached_property
+from unfold import admin as unfold_admin
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
 from eventing import rule_checks, rule_documents, tenant_files
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
-from tenants.admin import BigTable, ReadOnly, SuperusersOnly, TenantAdmin, TenantFilter, pretty_json
+from tenants.admin import TenantAdmin
+from tenants.admin_scope import BigTable, ModelAdmin, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
+from tenants.members import NOBODY, OPERATORS
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -41,27 +43,33 @@ RULE_FIELDS = (
 )
 # The databases differ on where empty values come.
 ORDER_OF_EVENTS = (F("schema_id").asc(nulls_first=True), "position", "id")
-WIDE_TEXT = AdminTextInputWidget(attrs={"class": "vLargeTextField"})
+WIDE_TEXT = UnfoldAdminTextInputWidget(attrs={"class": "vLargeTextField"})
 
 
-class AllowedBusInline(SuperusersOnly, admin.TabularInline):
+class AllowedBusInline(Scoped, unfold_admin.TabularInline):
+    """The operators' limit: whoever is bound by it sees it, and does not widen it."""
+
     model = AllowedBus
+    may_add = may_change = may_delete = OPERATORS
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0
 
 
 class OutputRuleForm(forms.ModelForm):
     schema = forms.ModelChoiceField(
-        Schema.objects.none(), required=False, help_text="Leave empty for a rule of the tenant."
+        Schema.objects.none(),
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        help_text="Leave empty for a rule of the tenant.",
     )
     operations = forms.MultipleChoiceField(
         choices=[(method, method) for method in WRITES],
-        widget=forms.CheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         required=False,
         help_text="None: all four.",
     )
     schema_names = forms.MultipleChoiceField(
-        widget=forms.CheckboxSelectMultiple, required=False, help_text="None: all schemas."
+        widget=UnfoldAdminCheckboxSelectMultipleWidget, required=False, help_text="None: all schemas."
     )
 
     class Meta:
@@ -123,14 +131,14 @@ class FeedbackBusFormSet(forms.BaseInlineFormSet):
                 form.add_error("eventbridge_arn", problem)
 
 
-class FeedbackBusInline(SuperusersOnly, admin.TabularInline):
+class FeedbackBusInline(Scoped, unfold_admin.TabularInline):
     model = FeedbackBus
     formset = FeedbackBusFormSet
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0
 
 
-class OutputRuleInline(SuperusersOnly, admin.StackedInline):
+class OutputRuleInline(Scoped, unfold_admin.StackedInline):
     model = OutputRule
     form = OutputRuleForm
     formset = OutputRuleFormSet
@@ -140,8 +148,10 @@ class OutputRuleInline(SuperusersOnly, admin.StackedInline):
 
 
 @admin.register(OutputRule)
-class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
+class OutputRuleAdmin(ModelAdmin):
     form = SingleRuleForm
+    may_add = NOBODY  # a rule begins on its tenant's page
+    empty_text = "A rule publishes each write that it matches to an event bus. Open a tenant to add its first one."
     list_display = ["__str__", "tenant", "schema", "position", "eventbridge_arn", "source", "detail_type"]
     list_filter = [TenantFilter]
     list_select_related = ["tenant", "schema"]
@@ -150,12 +160,10 @@ class OutputRuleAdmin(SuperusersOnly, admin.ModelAdmin):
     readonly_fields = ("tenant",)
     fields = ("tenant", *RULE_FIELDS)
 
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False  # a rule begins on its tenant's page
-
 
 @admin.register(EventBus)
-class EventBusAdmin(ReadOnly, admin.ModelAdmin):
+class EventBusAdmin(OperatorsOnly, unfold_admin.ModelAdmin):
+    may_add = may_change = may_delete = NOBODY
     list_display = ["arn", "paused_until", "refusals", "failures", "pause_reason", "verified_at", "verification_note"]
     search_fields = ["arn"]
     ordering = ["arn"]
@@ -172,6 +180,7 @@ class EventBusAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(BigTable):
+    empty_text = "Each write adds an event here for every output rule that it matches."
     list_display = [
         "time",
         "tenant",
@@ -208,7 +217,8 @@ class OutboxEventAdmin(BigTable):
 
 
 @admin.register(Replay)
-class ReplayAdmin(ReadOnly, admin.ModelAdmin):
+class ReplayAdmin(ReadOnly):
+    empty_text = "Events are sent once more by the command replay_events, or over REST."
     list_display = ["created_at", "tenant", "who", "why", "events", "finished_at"]
     list_filter = [TenantFilter]
     list_select_related = ["tenant"]
@@ -216,7 +226,8 @@ class ReplayAdmin(ReadOnly, admin.ModelAdmin):
 
 
 @admin.register(Lane)
-class LaneAdmin(ReadOnly, admin.ModelAdmin):
+class LaneAdmin(OperatorsOnly, unfold_admin.ModelAdmin):
+    may_add = may_change = may_delete = NOBODY
     list_display = ["id", "fence", "leased_until", "holder"]
 
 

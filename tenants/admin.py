@@ -1,4 +1,4 @@
-"""The admin of tenants, keys and tokens, for superusers; and what the other apps' admins share with it."""
+"""The admin of tenants, their members, and users. Keys and tokens are beside it; other apps add theirs."""
 
 # Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
 # mypy: disable-error-code="type-arg"
@@ -7,162 +7,143 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, cast
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
-from django.db.models import Q
-from django.http import HttpResponseRedirect
 from django.urls import reverse
-from django.utils.functional import cached_property
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold import admin as unfold_admin
+from unfold import forms as unfold_forms
+from unfold.widgets import UnfoldAdminTextInputWidget
 
-from tenants import api_keys, balances
-from tenants.models import ApiKey, LedgerEntry, Membership, Permission, Tenant, TokenAccount
+from tenants import admin_keys, admin_tokens, members, two_factor
+from tenants.admin_scope import Editable, ModelAdmin, OperatorsOnly, Scoped, TenantFilter, access_of, pretty_json
+from tenants.members import OPERATORS, OWNERS
+from tenants.models import ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
-ROTATION_OVERLAP = timedelta(hours=24)
-MAX_TOP_UP = 10**12
+__all__ = ["admin_keys", "admin_tokens"]  # they register themselves
 
-
-class SuperusersOnly:
-    """Hides a model from everyone but superusers, whatever permissions others were given."""
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return request.user.is_superuser
-
-    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_superuser
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_superuser
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_superuser
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_superuser
-
-
-class ReadOnly(SuperusersOnly):
-    """Shows rows that only the product itself may write."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False
-
-
-class Editable(SuperusersOnly, admin.ModelAdmin):
-    """Asks for `add_fields` when a row is made. Shows `fields` afterwards, and then fixes `readonly_fields`."""
-
-    add_fields: tuple[str, ...]
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[Any, ...]:
-        return tuple(super().get_fields(request, obj)) if obj else self.add_fields
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        return tuple(super().get_readonly_fields(request, obj)) if obj else ()
-
-
-class BoundedPaginator(Paginator):
-    """Stops counting where nobody turns pages any more: to count millions of rows takes seconds."""
-
-    max_count = 10_000
-
-    @cached_property
-    def count(self) -> int:
-        rows = cast("QuerySet[Any]", self.object_list)
-        return rows.order_by()[: self.max_count].count()
-
-
-class BigTable(ReadOnly, admin.ModelAdmin):
-    """A list of millions of rows: in the order of an index, and searched by equality."""
-
-    paginator = BoundedPaginator
-    show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER
-    sortable_by = ()
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
-    ) -> tuple[QuerySet[Any], bool]:
-        """The rows of which a search field equals the whole term."""
-        if not search_term:
-            return queryset, False
-        found = Q(pk__in=[])
-        for field in self.opts.fields:
-            if field.name in self.search_fields:
-                with suppress(ValidationError):  # the term is no value of that column, such as a UUID
-                    found |= Q((field.name, field.to_python(search_term)))
-        return queryset.filter(found), False
-
-
-class TenantFilter(admin.SimpleListFilter):
-    """The rows of the tenant from whose page the list was opened. Offers no choice: there may be thousands."""
-
-    title = "tenant"
-    parameter_name = "tenant"
-    column = "tenant"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        name = self.value()
-        return [(name, name)] if name else []
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        # Looked up first, and not joined, so that the index on the tenant's number serves the list's order too.
-        tenant = Tenant.objects.filter(name=self.value()).first()
-        return queryset.filter((self.column, tenant.pk)) if tenant else queryset.none()
-
-
-def pretty_json(text: str) -> SafeString:
-    """A JSON text with its structure made visible; any other text as it is."""
-    with suppress(ValueError, RecursionError):
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    # Half a surrogate pair, which a refused payload may hold, cannot be sent to a browser.
-    return format_html("<pre>{}</pre>", text.encode(errors="backslashreplace").decode())
-
-
-# Whoever may change users can become any of them, in any tenant.
-admin.site.unregister([User, Group])
+# Whoever may change users can become any of them, in any tenant. Of second factors, the secrets would be shown.
+admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
 @admin.register(User)
-class UserAdmin(SuperusersOnly, auth_admin.UserAdmin):
-    pass
+class UserAdmin(OperatorsOnly, auth_admin.UserAdmin, unfold_admin.ModelAdmin):
+    form = unfold_forms.UserChangeForm
+    add_form = unfold_forms.UserCreationForm
+    change_password_form = unfold_forms.AdminPasswordChangeForm
+    actions = ["forget_second_factor"]
+    list_fullwidth = True
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        return auth_admin.UserAdmin.lookup_allowed(self, lookup, value, request)
+
+    @admin.action(description="Forget the second factor: the password alone lets them in", permissions=["change"])
+    def forget_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        for user in queryset:
+            two_factor.turn_off(user)
+            self.log_change(request, user, "Second factor forgotten.")
+        self.message_user(request, f"Second factors forgotten: {len(queryset)}.", messages.SUCCESS)
 
 
 @admin.register(Group)
-class GroupAdmin(SuperusersOnly, auth_admin.GroupAdmin):
+class GroupAdmin(OperatorsOnly, auth_admin.GroupAdmin, unfold_admin.ModelAdmin):
     pass
 
 
-class MembershipInline(SuperusersOnly, admin.TabularInline):
+class UserNameField(forms.CharField):
+    """A user, named by whoever knows the name: a list to choose from would show who there is in other tenants."""
+
+    widget = UnfoldAdminTextInputWidget
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, int):
+            return User.objects.filter(pk=value).values_list("username", flat=True).first()
+        return value
+
+    def clean(self, value: Any) -> User:
+        user = User.objects.filter(username=super().clean(value)).first()
+        if user is None:
+            raise ValidationError("Nobody has that user name. Ask the platform's operator to make the user first.")
+        return user
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+
+class MembershipForm(forms.ModelForm):
+    user = UserNameField(label="User name")
+
+    class Meta:
+        model = Membership
+        fields = ("tenant", "user", "role")
+
+    def clean(self) -> None:
+        super().clean()
+        if self.instance.pk and self.cleaned_data.get("role") != Role.OWNER:
+            _check_owner_remains(self.instance.tenant, {self.instance.pk})
+
+
+class MembershipFormSet(forms.BaseInlineFormSet):
+    """The members as a page changes them, all at once."""
+
+    def clean(self) -> None:
+        super().clean()
+        owners = [form for form in self.forms if form.cleaned_data.get("role") == Role.OWNER]
+        leaving = {form.instance.pk for form in self.initial_forms if form not in owners or form in self.deleted_forms}
+        if all(form in self.deleted_forms for form in owners):
+            _check_owner_remains(self.instance, leaving)
+
+
+class InlineMembershipForm(forms.ModelForm):
+    user = UserNameField(label="User name")
+
+
+class MembershipInline(Scoped, unfold_admin.TabularInline):
     model = Membership
-    autocomplete_fields = ["user"]
+    form = InlineMembershipForm
+    formset = MembershipFormSet
+    may_add = may_change = may_delete = OWNERS
     extra = 0
+
+
+@admin.register(Membership)
+class MembershipAdmin(ModelAdmin):
+    form = MembershipForm
+    may_add = may_change = may_delete = OWNERS
+    list_display = ["user", "tenant", "role"]
+    list_filter = [TenantFilter, "role"]
+    list_select_related = ["user", "tenant"]
+    search_fields = ["user__username"]
+    autocomplete_fields = ["tenant"]
+    empty_text = "Add the people who look after a tenant: owners, admins and viewers."
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
+        return ("tenant", "user") if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and (
+            not isinstance(obj, Membership) or members.keeps_an_owner(obj.tenant, without=[obj.pk])
+        )
 
 
 @admin.register(Tenant)
 class TenantAdmin(Editable):
+    tenant_path = "pk"
+    may_add = may_delete = OPERATORS
     add_fields = ("name", "accepts_events")
     # The name is part of URLs, of published events and of their order.
     readonly_fields = ("name", "balance", "clock", "links", "other_properties", "created_at")
@@ -172,8 +153,16 @@ class TenantAdmin(Editable):
     list_select_related = ["account"]
     search_fields = ["name"]
     inlines = [MembershipInline]
+    empty_text = "A tenant owns schemas, keys, rules and tokens. You see those of which you are a member."
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]
+
+    def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[Any, ...]:
+        fields = super().get_fields(request, obj)
+        return (*fields, "top_up") if obj and access_of(request).is_operator else fields
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
+        return (*super().get_readonly_fields(request, obj), "top_up")
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Tenant | None:
         """The tenant; locked while its page is saved, so that an import of its files waits, or is waited for."""
@@ -208,151 +197,21 @@ class TenantAdmin(Editable):
             (reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist"), tenant.name, opts.verbose_name_plural)
             for opts in linked
         ]
-        return format_html(
-            "{} · {}", _add_tokens(tenant.pk), format_html_join(" · ", '<a href="{}?tenant={}">{}</a>', lists)
-        )
+        return format_html_join(" · ", '<a href="{}?tenant={}">{}</a>', lists)
+
+    @admin.display(description="top up")
+    def top_up(self, tenant: Tenant) -> SafeString:
+        return admin_tokens.link_to_top_up(tenant.pk)
 
     @admin.display(description="other properties")
     def other_properties(self, tenant: Tenant) -> SafeString | None:
         return pretty_json(json.dumps(tenant.extra_properties)) if tenant.extra_properties else None
 
 
-class ApiKeyForm(forms.ModelForm):
-    permissions = forms.TypedMultipleChoiceField(
-        choices=Permission.choices,
-        coerce=Permission,
-        widget=forms.CheckboxSelectMultiple,
-        required=False,
-        help_text="Without any, the key may do nothing.",
-    )
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(Editable):
-    form = ApiKeyForm
-    add_fields = ("tenant", "name", "permissions", "expires_at")
-    readonly_fields = ("tenant", "prefix", "last_used_at", "replaced_by", "created_at")
-    fields = (
-        *("tenant", "name", "permissions", "is_active", "expires_at"),
-        *("prefix", "last_used_at", "replaced_by", "created_at"),
-    )
-    list_display = ["name", "tenant", "prefix", "may", "is_active", "expires_at", "last_used_at", "replaced_by"]
-    list_filter = [TenantFilter, "is_active"]
-    list_select_related = ["tenant", "replaced_by"]
-    search_fields = ["name", "prefix", "tenant__name"]
-    autocomplete_fields = ["tenant"]
-    actions = ["rotate"]
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return False  # it is revoked instead, and still explains the ledger
-
-    def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: Any) -> None:
-        if change:
-            # The changed columns alone: the key's use and its rotation are written by others meanwhile.
-            obj.save(update_fields=form.changed_data)
-            return
-        made, key = api_keys.create(
-            obj.tenant, name=obj.name, permissions=form.cleaned_data["permissions"], expires_at=obj.expires_at
-        )
-        obj.pk, obj.prefix = made.pk, made.prefix
-        self._show(request, key)
-
-    @admin.action(description="Rotate the selected key: both work for 24 hours", permissions=["change"])
-    def rotate(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
-        if queryset.count() != 1:
-            self.message_user(request, "Choose one key: the new one is shown only once.", messages.ERROR)
-            return
-        old = queryset.get()
-        try:
-            new, key = api_keys.rotate(old, overlap=ROTATION_OVERLAP)
-        except api_keys.NotRotatable as refusal:
-            self.message_user(request, str(refusal), messages.ERROR)
-            return
-        self.log_change(request, old, f"Rotated: replaced by {new.prefix}.")
-        self._show(request, key)
-
-    @admin.display(description="permissions")
-    def may(self, api_key: ApiKey) -> str:
-        return ", ".join(api_key.permissions)
-
-    def _show(self, request: HttpRequest, key: str) -> None:
-        # Messages travel in a cookie, but those that do not fit into it are kept in the session, which is in the
-        # database. So what has waited until now is dropped.
-        list(messages.get_messages(request))
-        text = "Copy the new API key now: it is not kept, and cannot be shown again. <code>{}</code>"
-        messages.success(request, format_html(text, key))
-
-
-@admin.register(TokenAccount)
-class TokenAccountAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ["tenant", "balance", "sequence", "add_tokens"]
-    list_select_related = ["tenant"]
-    search_fields = ["tenant__name"]
-    ordering = ["tenant__name"]
-    fields = ["tenant", "balance", "sequence", "add_tokens"]
-
-    @admin.display(description="")
-    def add_tokens(self, account: TokenAccount) -> SafeString:
-        return _add_tokens(account.pk)
-
-
-class TopUpForm(forms.ModelForm):
-    tenant = forms.ModelChoiceField(
-        Tenant.objects.all(), widget=AutocompleteSelect(TokenAccount.tenant.field, admin.site)
-    )
-    amount = forms.IntegerField(min_value=1, max_value=MAX_TOP_UP, help_text="Tokens to add; an operation costs 10.")
-    reference = forms.CharField(
-        max_length=200, help_text="What it is for, such as an invoice number. One reference adds tokens once."
-    )
-
-
-class LedgerFilter(TenantFilter):
-    column = "account"
-
-
-@admin.register(LedgerEntry)
-class LedgerEntryAdmin(BigTable):
-    form = TopUpForm
-    list_display = ["created_at", "tenant", "kind", "amount", "balance_after", "reference", "api_key_prefix"]
-    list_filter = [LedgerFilter, "kind"]
-    list_select_related = ["account__tenant"]
-    search_fields = ["operation", "reference"]
-    search_help_text = "The whole id of an operation, or a whole reference."
-    fields = (
-        *("tenant", "kind", "amount", "balance_after", "reference"),
-        *("operation", "sequence", "api_key_prefix", "created_at"),
-    )
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        return request.user.is_superuser
-
-    def get_fields(self, request: HttpRequest, obj: LedgerEntry | None = None) -> tuple[Any, ...]:
-        return tuple(super().get_fields(request, obj)) if obj else ("tenant", "amount", "reference")
-
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        try:
-            return super().add_view(request, form_url, extra_context)
-        except balances.TopUpRefused as refusal:
-            self.message_user(request, str(refusal), messages.ERROR)
-            typed = urlencode({name: request.POST[name] for name in ("tenant", "amount", "reference")})
-            return HttpResponseRedirect(f"{request.path}?{typed}")
-
-    def save_model(self, request: HttpRequest, obj: LedgerEntry, form: TopUpForm, change: Any) -> None:
-        entry, is_new = balances.top_up(form.cleaned_data["tenant"], amount=obj.amount, reference=obj.reference)
-        if not is_new:
-            raise balances.TopUpRefused(f"The {entry.amount} tokens of '{entry.reference}' were added before.")
-        obj.pk = entry.pk
-
-    @admin.display(description="tenant")
-    def tenant(self, entry: LedgerEntry) -> Tenant:
-        return entry.account.tenant
-
-
 def _account(tenant: Tenant) -> TokenAccount | None:
     return getattr(tenant, "account", None)
 
 
-def _add_tokens(tenant_id: int) -> SafeString:
-    return format_html('<a href="{}?tenant={}">Add tokens</a>', reverse("admin:tenants_ledgerentry_add"), tenant_id)
+def _check_owner_remains(tenant: Tenant, leaving: set[int]) -> None:
+    if not members.keeps_an_owner(tenant, without=leaving):
+        raise ValidationError("A tenant keeps an owner. Make somebody else the owner first.")

@@ -1,4 +1,4 @@
-"""API keys: made, checked, rotated.
+"""API keys: made, checked, rotated, revoked.
 
 A key reads `bf_{prefix}_{secret}`. The prefix finds the row and may be shown; the secret is 256 random bits in
 URL-safe Base64, and only the SHA-256 of the whole key is kept.
@@ -92,6 +92,11 @@ def rotate(old: ApiKey, *, overlap: timedelta) -> tuple[ApiKey, str]:
         old.expires_at = min(old.expires_at, end) if old.expires_at else end
         old.save(update_fields=["replaced_by", "expires_at"])
     return new, key
+
+
+def revoke(row: ApiKey) -> bool:
+    """End a key at once. Gives whether it was active."""
+    return bool(ApiKey.objects.filter(pk=row.pk, is_active=True).update(is_active=False))
 
 
 def _digest(key: str) -> str:

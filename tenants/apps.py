@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
 
 
 class TenantsConfig(AppConfig):
@@ -6,3 +7,10 @@ class TenantsConfig(AppConfig):
 
     name = "tenants"
     default_auto_field = "django.db.models.BigAutoField"
+
+
+class AdminConfig(admin_apps.AdminConfig):
+    """Django's admin, with our site."""
+
+    default = False
+    default_site = "tenants.admin_site.Site"

@@ -86,10 +86,15 @@ def take(api_key: str) -> Allowance | None:
     policy = policy_of(settings.BLOCKFORGER_RATE_LIMIT)
     if policy is None or not api_keys.prefix_of(api_key):
         return None
+    return count("rate limits", api_key, policy)
+
+
+def count(purpose: str, text: str, policy: Policy) -> Allowance | None:
+    """Count one more of a text, for that purpose. None if there is nobody to count now."""
     window, passed = divmod(time.time(), policy.seconds)
-    # Not the digest that is kept of the key: of that, nothing is to be in Redis.
-    name = hashlib.blake2b(api_key.encode(), digest_size=16, person=b"rate limits").hexdigest()
-    counted = _counter(settings.BLOCKFORGER_RATE_LIMIT_REDIS_URL).count(name, int(window), policy.seconds)
+    # Hashed, and of a key not as its row has it: of what is secret, nothing is to be in Redis.
+    name = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16, person=purpose.encode()).hexdigest()
+    counted = _counter(settings.BLOCKFORGER_RATE_LIMIT_REDIS_URL, purpose).count(name, int(window), policy.seconds)
     if counted is None:
         return None
     return Allowance(policy, left=policy.quota - counted, seconds=max(1, round(policy.seconds - passed)))
@@ -146,6 +151,6 @@ class _InRedis:
         return int(counted)
 
 
-@lru_cache(maxsize=8)
-def _counter(url: str) -> Counter:
+@lru_cache(maxsize=32)
+def _counter(url: str, purpose: str) -> Counter:  # noqa: ARG001 - what is counted in a process has one window each
     return _InRedis(url) if url else _InProcess()

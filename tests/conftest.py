@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from eventing import aws as aws_clients
 from eventing import nudges, rules
 from eventing import stack as stacks
+from tenants import rate_limits
 from tenants.redaction import redacted
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ hypothesis_settings.load_profile("no deadline")
 def _no_state_is_left_from_another_test() -> Iterator[None]:
     """Row ids come back after a rollback, and with them the keys of what a process keeps."""
     rules.clear_cache()
+    rate_limits.forget()
     yield
     rules.clear_cache()
 
 
 # They quote messages, values and URLs, mostly below the levels that we set. Our formatter keeps keys out of the lines.
-QUOTING_LOGGERS = ("botocore.", "django.db.backends", "django.request")
+QUOTING_LOGGERS = ("botocore.", "django.db.backends", "django.request", "django.template")
 
 
 @pytest.fixture(autouse=True)

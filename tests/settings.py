@@ -16,3 +16,5 @@ else:
     # A test database cannot be dropped while connections to it are kept.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# What one test counts, another would be limited by.
+BLOCKFORGER_RATE_LIMIT_REDIS_URL = ""

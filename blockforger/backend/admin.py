@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.widgets import AdminTextareaWidget
 from django.core.exceptions import ValidationError
 from django.db.models import F
 from django.urls import reverse
 from django.utils.html import format_html
+from unfold.widgets import UnfoldAdminTextareaWidget
 
-from blockforger.backend import json_schemas, json_values, schema_indexes, schema_keys
+from blockforger.backend import json_schemas, json_values, schema_indexes, schema_keys, usage
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import Item, OperationRecord, Schema
-from tenants.admin import BigTable, Editable, TenantAdmin, TenantFilter, pretty_json
+from tenants import charts
+from tenants.admin import TenantAdmin
+from tenants.admin_scope import BigTable, Editable, TenantFilter, pretty_json
+from tenants.admin_tokens import TokenAccountAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
     from blockforger.backend.json_values import JsonObject
+    from tenants.models import TokenAccount
 
 PROTECTED_ITEMS_SHOWN = 10
+BURN_DOWN_DAYS = 30
 
 
 class DocumentField(forms.CharField):
@@ -44,10 +49,15 @@ class DocumentField(forms.CharField):
         return super().has_changed((initial or "").replace("\r\n", "\n"), data)
 
 
+class DocumentWidget(UnfoldAdminTextareaWidget):
+    # Django's: without the line end that it begins with, browsers would drop one of the document's own.
+    template_name = "django/forms/widgets/textarea.html"
+
+
 class SchemaForm(forms.ModelForm):
     document = DocumentField(
         strip=False,
-        widget=AdminTextareaWidget(attrs={"rows": 30, "spellcheck": "false", "style": "font-family: monospace"}),
+        widget=DocumentWidget(attrs={"rows": 30, "spellcheck": "false", "class": "monospace"}),
         help_text="A JSON Schema (draft 2020-12), without the member 'meta'.",
     )
 
@@ -102,6 +112,7 @@ class SchemaForm(forms.ModelForm):
 @admin.register(Schema)
 class SchemaAdmin(Editable):
     form = SchemaForm
+    empty_text = "A schema says what items look like; its items are then served at /api/{tenant}/{schema}."
     list_display = ["name", "tenant", "version", "key_field", "updated_at"]
     list_filter = [TenantFilter]
     list_select_related = ["tenant"]
@@ -113,6 +124,7 @@ class SchemaAdmin(Editable):
     fields = ("tenant", "name", "document", "meta", "version", "items", "created_at", "updated_at")
 
     def save_model(self, request: HttpRequest, obj: Schema, form: SchemaForm, change: Any) -> None:
+        self.check_row(request, obj, self.may_change if change else self.may_add)
         if not change:
             obj.save()
         elif form.changed_data:
@@ -140,6 +152,9 @@ class ItemFilter(TenantFilter):
 
 @admin.register(Item)
 class ItemAdmin(BigTable):
+    tenant_path = "schema__tenant"
+    linked_lookups = ("schema__exact",)
+    empty_text = "Items come by POST to /api/{tenant}/{schema}, or by events."
     list_display = ["key", "schema", "tenant", "version", "updated_at"]
     list_filter = [ItemFilter]
     list_select_related = ["schema__tenant"]
@@ -178,6 +193,9 @@ class OutcomeFilter(admin.SimpleListFilter):
 
 @admin.register(OperationRecord)
 class OperationRecordAdmin(BigTable):
+    empty_text = (
+        "Events that came in, and requests with an Idempotency-Key, are recorded here with what became of them."
+    )
     list_display = ["received_at", "origin", "tenant", "method", "schema_name", "item_key", "status", "tokens"]
     list_filter = [TenantFilter, "origin", OutcomeFilter]
     list_select_related = ["tenant"]
@@ -204,7 +222,21 @@ class OperationRecordAdmin(BigTable):
         return pretty_json(record.payload)
 
 
+@admin.display(description=f"spent in the last {BURN_DOWN_DAYS} days")
+def spent(account: TokenAccount) -> SafeString:
+    """The account's tokens, day by day, and for how many such days it will do."""
+    used: Any = usage.of(account.tenant, days=BURN_DOWN_DAYS)
+    days = [(day["day"], day["tokens"]) for day in used["days"]]
+    total = sum(tokens for _, tokens in days)
+    text = f"{total:,} tokens in {BURN_DOWN_DAYS} days (UTC)."
+    if total:
+        text += f" At that pace, the balance will do for {account.balance * BURN_DOWN_DAYS // total:,} days more."
+    return format_html("{}<p>{}</p>", charts.bars(days, label=f"Tokens spent per day. {text}"), text)
+
+
 TenantAdmin.linked += [Schema, Item, OperationRecord]
+TokenAccountAdmin.fields = (*TokenAccountAdmin.fields, spent)
+TokenAccountAdmin.readonly_fields = (spent,)
 
 
 def _sentence(pointer: str, message: str) -> str:

@@ -24,7 +24,7 @@ from eventing import aws, consuming, event_log
 from tenants import api_keys
 from tenants.models import ApiKey, LedgerEntry, Tenant
 from tenants.redaction import RedactingFormatter, redacted
-from tests.admin_pages import Page, act, url_of
+from tests.admin_pages import Page, ask, url_of
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 from tests.conftest import is_quoting
 from tests.eventing.doors import Ask, envelope, handle
@@ -233,10 +233,10 @@ def drive_admin(seen: Everything) -> None:
     tenant = Tenant.objects.get(name="mytenant")
     page = Page(browser, url_of(ApiKey, "add"))
     answers = [page.submit(tenant=tenant.pk, name="made in the admin", permissions=["backend_calls"])]
-    answers += [act(browser, "rotate", ApiKey.objects.get(name="made in the admin"))]
+    answers += [ask(browser, ApiKey.objects.get(name="made in the admin"), "rotate", hours=24)]
     for name, response in zip(["made in the admin", "rotated in the admin"], answers, strict=True):
         shown = response.content.decode()
-        seen.keys[name] = shown[shown.index("<code>bf_") + 6 :].partition("</code>")[0]
+        seen.keys[name] = shown.partition('<code id="new-key">')[2].partition("</code>")[0]
     for model in apps.get_models():
         with suppress(NoReverseMatch):
             seen.page(f"list of {model.__name__}", browser.get(url_of(model, "changelist")))

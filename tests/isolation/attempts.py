@@ -10,9 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.contenttypes.models import ContentType
 
 from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing import aws
@@ -211,11 +209,21 @@ EVENTS = [
 
 # By model: the row of which the pages are tried. The pages are Django's six.
 ADMIN_MODELS = (
-    *("tenants.tenant", "tenants.apikey", "tenants.tokenaccount", "tenants.ledgerentry"),
+    *("tenants.tenant", "tenants.membership", "tenants.apikey", "tenants.tokenaccount", "tenants.ledgerentry"),
     *("backend.schema", "backend.item", "backend.operationrecord"),
     *("eventing.outputrule", "eventing.eventbus", "eventing.outboxevent", "eventing.replay", "eventing.lane"),
     *("auth.user", "auth.group"),
 )
+
+
+def _at(url: str) -> Callable[[World], list[str]]:
+    return lambda _: [url]
+
+
+def _of_victims_key(url: str) -> Callable[[World], list[str]]:
+    return lambda world: [url.format(world.of_victim(ApiKey).pk)]
+
+
 # What else the admin has, and where a stranger tries it.
 ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
     "admin/": lambda _: ["/admin/"],
@@ -234,12 +242,15 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         for term in ("", PART_OF_MARK, "victim")
     ],
     "admin/jsi18n/": lambda _: ["/admin/jsi18n/"],
-    "admin/r/<path:content_type_id>/<path:object_id>/": lambda world: [
-        f"/admin/r/{ContentType.objects.get_for_model(model).pk}/{world.of_victim(model).pk}/"
-        for model in map(apps.get_model, ADMIN_MODELS)
-        if world.of_victim(model)
-    ],
-    "admin/^(?P<app_label>auth|tenants|backend|eventing)/$": lambda _: [
+    "admin/search/": lambda _: [f"/admin/search/?s={term}&extended=1" for term in (PART_OF_MARK, "victim", "a")],
+    "admin/two-factor/": lambda _: ["/admin/two-factor/?next=/admin/tenants/tenant/"],
+    **{f"admin/two-factor/{page}/": _at(f"/admin/two-factor/{page}/") for page in ("set-up", "recovery-codes")},
+    "admin/two-factor/turn-off/": _at("/admin/two-factor/turn-off/"),
+    **{
+        f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
+        for verb in ("rotate", "revoke")
+    },
+    "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],
     "admin/(?P<url>.*)$": lambda _: ["/admin/nothing", "/admin/tenants/tenant/victim/change/more/"],
@@ -255,6 +266,9 @@ LIST_QUERIES = (
     "?tenant__name=victim",
     "?tenant__exact=1",
     "?schema__exact=1",
+    "?digest__startswith=a",
+    "?tenant__extra_properties__note__startswith=w",
+    "?account__tenant__memberships__user__password__startswith=a",
     "?o=1&all=",
     "?_popup=1&_to_field=id",
     "?_facets=True&p=1",
