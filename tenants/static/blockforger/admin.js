@@ -1,5 +1,8 @@
 "use strict";
 
+// It would write a style into the page, which the content security policy forbids.
+htmx.config.includeIndicatorStyles = false;
+
 // A button with data-copy copies the text of the element of that id. Without a clipboard (no HTTPS), it selects it.
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("button[data-copy]");
@@ -11,5 +14,16 @@ document.addEventListener("click", async (event) => {
   } catch {
     getSelection().selectAllChildren(source);
     button.textContent = "Selected: copy it now";
+  }
+});
+
+// Select2 names a field by what is chosen in it, which is nothing at first: name it by its label, too.
+window.addEventListener("load", () => {
+  for (const select of document.querySelectorAll("select.admin-autocomplete")) {
+    const label = document.querySelector(`label[for="${select.id}"]`);
+    const shown = select.nextElementSibling?.querySelector(".select2-selection");
+    if (!label || !shown) continue;
+    label.id ||= `${select.id}_label`;
+    shown.setAttribute("aria-labelledby", `${label.id} ${shown.getAttribute("aria-labelledby")}`);
   }
 });
