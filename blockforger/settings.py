@@ -57,12 +57,12 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "blockforger.pages.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "blockforger.pages.CsrfViewMiddleware",
+    "blockforger.pages.AuthenticationMiddleware",
+    "blockforger.pages.MessageMiddleware",
+    "blockforger.pages.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "blockforger.urls"
@@ -97,6 +97,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["ENGINE"] = "blockforger.postgresql"  # whose health check asks nobody
     _TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=30)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5,

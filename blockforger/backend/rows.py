@@ -7,7 +7,8 @@ for the path that every operation takes; everywhere else, Django's own ways are 
 from __future__ import annotations
 
 import json
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connection, models
@@ -24,6 +25,23 @@ M = TypeVar("M", bound="Model")
 # SQLite takes 32,766 parameters, unless it was built otherwise.
 _ROWS_OF_A_STATEMENT = 1000
 _RECORDSET = "json_to_recordset(%s::json)"
+
+
+class Fields(tuple["Column", ...]):
+    """At least two columns of a model, and the way to a row's values of them."""
+
+    @cached_property
+    def values_of(self) -> Callable[[Model], tuple[Any, ...]]:
+        """Takes the values as they are: no field may make its own when it is saved."""
+        for field in self:
+            if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+                raise TypeError(f"{field} has a time of its own: give it a default instead.")
+        return attrgetter(*[field.attname for field in self])
+
+    @cached_property
+    def conversions(self) -> list[Callable[[Any], Any] | None]:
+        """For each, what makes of a value what PostgreSQL is given; None: it is given the value."""
+        return [_conversion(field) for field in self]
 
 
 class Columns(Generic[M]):
@@ -82,7 +100,7 @@ def insert(rows: Iterable[Model]) -> None:
         for model, of_model in by_model.items():
             for part in _parts(of_model):
                 statement = _insertion(model, shape_of(len(part)))
-                cursor.execute(statement, parameters(part, inserted(model), is_new=True))
+                cursor.execute(statement, parameters(part, inserted(model)))
 
 
 def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> None:
@@ -99,7 +117,7 @@ def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> No
     new: dict[tuple[Any, ...], Any] = {}
     for part in _parts(rows):
         statement = _insertion(model, shape_of(len(part))) + conflict
-        given = parameters(part, inserted(model), is_new=True)
+        given = parameters(part, inserted(model))
         new |= {tuple(values): pk for pk, *values in fetched(statement, given)}
     for row in rows:
         row.pk = new.get(tuple(getattr(row, field.attname) for field in fields))
@@ -110,27 +128,30 @@ def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
     if not rows:
         return
     model = type(rows[0])
-    fields = [_primary_key(model), *named(model, columns)]
+    fields = _with_key(model, columns)
     with connection.cursor() as cursor:
         for part in _parts(rows):
             statement = _change(model, columns, shape_of(len(part)))
-            cursor.execute(statement, parameters(part, fields, is_new=False))
+            cursor.execute(statement, parameters(part, fields))
 
 
-def parameters(rows: Sequence[Model], fields: Sequence[Column], *, is_new: bool) -> list[Any]:
+def parameters(rows: Sequence[Model], fields: Fields) -> list[Any]:
     """What a statement about these columns of the rows is given: a value each, or all as one JSON text."""
     if shape_of(len(rows)) is None:
-        named_fields = [(str(field.column), field) for field in fields]
-        records = [{name: field.pre_save(row, is_new) for name, field in named_fields} for row in rows]
+        names = [str(field.column) for field in fields]
+        records = [dict(zip(names, fields.values_of(row), strict=True)) for row in rows]
         return [json.dumps(records, default=str, ensure_ascii=False)]  # times and UUIDs as texts
     if connection.vendor != "postgresql":
-        return [field.get_db_prep_save(field.pre_save(row, is_new), connection) for row in rows for field in fields]
+        return [
+            field.get_db_prep_save(value, connection)
+            for row in rows
+            for field, value in zip(fields, fields.values_of(row), strict=True)
+        ]
     # Plain values, whose types are the same each time; the statement casts them.
+    (row,) = rows
     return [
         value if value is None or convert is None else convert(value)
-        for row in rows
-        for field, convert in _converted(tuple(fields))
-        for value in (field.pre_save(row, is_new),)
+        for value, convert in zip(fields.values_of(row), fields.conversions, strict=True)
     ]
 
 
@@ -157,16 +178,16 @@ def numbered_table(fields: Sequence[Column], shape: int | None, *, name: str) ->
 
 
 @cache
-def inserted(model: type[Model]) -> list[Column]:
+def inserted(model: type[Model]) -> Fields:
     """The columns that a new row brings along."""
-    return [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
+    return Fields(field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField))
 
 
 @cache
-def named(model: type[Model], names: tuple[str, ...]) -> list[Column]:
+def named(model: type[Model], names: tuple[str, ...]) -> Fields:
     """The columns of these fields."""
     fields: list[Any] = [model._meta.get_field(name) for name in names]
-    return fields
+    return Fields(fields)
 
 
 def quoted(field: Column) -> str:
@@ -184,6 +205,11 @@ def _parts(rows: Sequence[M]) -> Iterator[Sequence[M]]:
         yield rows[start : start + _ROWS_OF_A_STATEMENT]
 
 
+@cache
+def _with_key(model: type[Model], columns: tuple[str, ...]) -> Fields:
+    return Fields([_primary_key(model), *named(model, columns)])
+
+
 def _primary_key(model: type[Model]) -> Column:
     key: Any = model._meta.pk
     return key  # type: ignore[no-any-return]
@@ -197,12 +223,13 @@ def _insertion(model: type[Model], shape: int | None) -> str:
 
 @lru_cache(maxsize=1024)
 def _change(model: type[Model], columns: tuple[str, ...], shape: int | None) -> str:
-    key, *fields = _primary_key(model), *named(model, columns)
-    names = ", ".join(map(quoted, [key, *fields]))
+    given = _with_key(model, columns)
+    key, *fields = given
+    names = ", ".join(map(quoted, given))
     assignments = ", ".join(f"{quoted(field)} = changed.{quoted(field)}" for field in fields)
     target = quoted_table(model)
     return (
-        f"WITH changed({names}) AS ({table([key, *fields], shape)})"
+        f"WITH changed({names}) AS ({table(given, shape)})"
         f" UPDATE {target} SET {assignments} FROM changed WHERE {target}.{quoted(key)} = changed.{quoted(key)}"
     )
 
@@ -222,11 +249,6 @@ def _type(field: Column) -> str:
     # A cast to varchar would shorten what is too long, without a word.
     is_text = isinstance(field, models.CharField | models.TextField)
     return "text" if is_text else str(field.cast_db_type(connection))
-
-
-@cache
-def _converted(fields: tuple[Column, ...]) -> list[tuple[Column, Callable[[Any], Any] | None]]:
-    return [(field, _conversion(field)) for field in fields]
 
 
 def _conversion(field: Column) -> Callable[[Any], Any] | None:

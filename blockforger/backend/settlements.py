@@ -189,7 +189,7 @@ def _parameters(
         (settlement.gone, _GONE),
     ):
         if items:
-            yield from rows.parameters(items, rows.named(Item, columns), is_new=False)
+            yield from rows.parameters(items, rows.named(Item, columns))
     claims = [(tenant_id, claim.tokens, claim.numbers) for tenant_id, claim in settlement.claims.items()]
     if len(claims) == 1:
         yield from map(str, claims[0])
@@ -197,7 +197,7 @@ def _parameters(
         yield json.dumps([{"tenant": first, "tokens": second, "numbers": third} for first, second, third in claims])
     yield str(_items_of(settlement))
     for model, of_model in by_model.items():
-        yield from rows.parameters(of_model, rows.inserted(model), is_new=True)
+        yield from rows.parameters(of_model, rows.inserted(model))
         yield str(len(claims))
 
 
