@@ -154,7 +154,7 @@ def _node(document: JsonObject, path: Names, pointer: str, problems: Problems) -
     if len(path) > MAX_DEPTH:
         problems.append((pointer, f"It is nested deeper than {MAX_DEPTH} levels. Ask for less."))
         return Node(path, (), ())
-    for name, value in document.items():
+    for name, value in sorted(document.items()):  # jsonb has an order of its own
         place = f"{pointer}/{json_values.escaped(name)}"
         if name == _OR:
             alternatives = _alternatives(value, path, place, problems)

@@ -36,15 +36,36 @@ class Command(BaseCommand):
             "--payload",
             default="{}",
             metavar="JSON",
-            help="The payload of the event: a JSON object, or file://payload.json (default: {}). In an event of the "
-            "API it is what the request sent and the key field.",
+            help="What is sent: a JSON object, or file://payload.json (default: {}). Of a DELETE it is taken for the "
+            "item if there is no --before.",
+        )
+        parser.add_argument(
+            "--before",
+            metavar="JSON",
+            help="The item as it is stored before: a JSON object, or file://item.json. Rules may ask what has changed "
+            "(on_change) and how the item is then (filter); without it, nothing was stored.",
         )
 
-    def handle(self, *_args: object, tenant: str, schema: str, operation: str, payload: str, **_: object) -> None:
+    def handle(
+        self,
+        *_args: object,
+        tenant: str,
+        schema: str,
+        operation: str,
+        payload: str,
+        before: str | None,
+        **_: object,
+    ) -> None:
         if operation not in WRITES:
             raise CommandError(f"The operation '{operation}' is unknown. Use POST, PUT, PATCH or DELETE.")
         schema_row = _schema(tenant, rule_checks.schema_name_of(schema))
-        found = explanations.explain(schema_row.tenant, schema_row, operation, _payload(payload))
+        write = explanations.Write.of(
+            operation,
+            _object(payload, "payload"),
+            before=None if before is None else _object(before, "item before"),
+            key_field=schema_row.key_field,
+        )
+        found = explanations.explain(schema_row.tenant, schema_row, write)
         matching = sum(explanation.event is not None for explanation in found)
         self.stdout.write(f"{operation} of {schema_row} of {tenant}: {matching} of {len(found)} rules match.")
         for place, explanation in enumerate(found, start=1):
@@ -62,7 +83,7 @@ def _schema(tenant_name: str, name: str) -> Schema:
     return schema
 
 
-def _payload(text: str) -> JsonObject:
+def _object(text: str, name: str) -> JsonObject:
     source: bytes | str = text
     if text.startswith("file://"):
         path = Path(text.removeprefix("file://")).expanduser()
@@ -73,9 +94,9 @@ def _payload(text: str) -> JsonObject:
     try:
         value = json_values.parse(source)
     except NotPortable as error:
-        raise CommandError(f"The payload cannot be used. {error.message}") from error
+        raise CommandError(f"The {name} cannot be used. {error.message}") from error
     if not isinstance(value, dict):
-        raise CommandError("The payload must be a JSON object.")
+        raise CommandError(f"The {name} must be a JSON object.")
     return value
 
 
@@ -85,5 +106,4 @@ def _described(explanation: Explanation) -> str:
     event = explanation.event
     if event is None:
         return f"{rule} does not match: {explanation.mismatch}."
-    shown: JsonObject = {"source": event.source, "detail-type": event.detail_type, "detail": event.detail}
-    return f"{rule} matches, and sends to {event.bus_arn}:\n{json_texts.readable(shown)}"
+    return f"{rule} matches, and sends to {event.bus_arn}:\n{json_texts.readable(event.entry)}"
