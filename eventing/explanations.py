@@ -79,6 +79,11 @@ class Explanation:
     mismatch: str | None
     event: Event | None
 
+    @property
+    def document(self) -> JsonObject:
+        event = self.event.entry if self.event else None
+        return {"id": self.rule.pk, "matches": event is not None, "mismatch": self.mismatch, "event": event}
+
 
 def explain(tenant: Tenant, schema: Schema, write: Write) -> list[Explanation]:
     """What each of the tenant's rules makes of a write of that schema: all rules, in the order of their events."""
@@ -98,15 +103,26 @@ def explain_by(own: Iterable[Rule], tenant: Tenant, schema: Schema, write: Write
     return explanations
 
 
-def _event(rule: Rule, tenant: Tenant, schema: Schema, write: Write) -> Event:
-    key = write.payload.get(schema.key_field)
-    named = _KEY if key is None else quote(str(key), safe="")
+def event_of(
+    rule: Rule, tenant_name: str, schema_name: str, operation: str, payload: JsonObject, resources: list[str]
+) -> Event:
+    """The event of the rule with that payload."""
     return Event(
         rule.eventbridge_arn,
         rule.source,
-        rules.detail_type_of(rule, schema.name, write.operation),
-        [f"urn:blockforger:item:{tenant.name}:{schema.name}:{named}", _EVENT],
-        event_format.detail_of(
-            tenant.name, schema.name, write.operation, rules.payload_of(rule, schema, write.payload)
-        ),
+        rules.detail_type_of(rule, schema_name, operation),
+        resources,
+        event_format.detail_of(tenant_name, schema_name, operation, payload),
     )
+
+
+def item_urn(tenant_name: str, schema_name: str, key: str) -> str:
+    """The item among the `Resources` of an event."""
+    return f"urn:blockforger:item:{tenant_name}:{schema_name}:{quote(key, safe='')}"
+
+
+def _event(rule: Rule, tenant: Tenant, schema: Schema, write: Write) -> Event:
+    key = write.payload.get(schema.key_field)
+    urn = item_urn(tenant.name, schema.name, "") + _KEY if key is None else item_urn(tenant.name, schema.name, str(key))
+    payload = rules.payload_of(rule, schema, write.payload)
+    return event_of(rule, tenant.name, schema.name, write.operation, payload, [urn, _EVENT])

@@ -95,6 +95,11 @@ def of_tenant(tenant: Tenant) -> tuple[Rule, ...]:
     return _configuration(tenant.pk, tenant.configuration_version).rules
 
 
+def find(tenant: Tenant, pk: int) -> Rule | None:
+    """The tenant's rule with that id, be it of a schema or its own."""
+    return next((rule for rule in of_tenant(tenant) if rule.pk == pk), None)
+
+
 def feedback_bus_of(tenant: Tenant) -> str | None:
     """The ARN of the bus on which the tenant wants feedback, if it does. As cheap as its rules."""
     return _configuration(tenant.pk, tenant.configuration_version).feedback_bus

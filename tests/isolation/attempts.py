@@ -64,6 +64,8 @@ AT_THE_VICTIMS_URLS = [
         ("schemas", "/api/victim", "/api/victim?cursor=a", ("GET",)),
         ("schema", f"{OF_VICTIM}/$schema", "/api/victim/hidden/$schema", ("GET", "PUT", "DELETE")),
         ("rules", "/api/victim/$rules", "/api/victim/$rules?x", ("GET", "PUT")),
+        ("rule-explanations", "/api/victim/$rules/explain", "/api/victim/$rules/explain?x", ("POST",)),
+        ("rule-tests", "/api/victim/$rules/1/test", "/api/victim/$rules/2/test", ("POST",)),
         ("sent-events", EVENTS_OUT, f"{EVENTS_OUT}?schema=hidden&key=1", ("GET",)),
         ("sent-event", f"{EVENTS_OUT}/{NO_EVENT}", f"{EVENTS_OUT}/{NO_EVENT}?x", ("GET",)),
         ("replays", f"{EVENTS_OUT}/replay", f"{EVENTS_OUT}/replay?x", ("POST",)),
@@ -117,6 +119,17 @@ MANAGEMENT = [
         {"rules": [{"id": "{}", "eventbridge_arn": f"{BUS}sparrow"}], "schemas": {}},
     ),
     _rest("PUT rules", "a schema's name", "PUT", "/api/stranger/$rules", {"rules": [], "schemas": {"hidden": []}}),
+    *(
+        _rest(
+            "POST rule-explanations",
+            by,
+            "POST",
+            "/api/stranger/$rules/explain",
+            {"operation": "DELETE", "schema": schema, "key": GUESSED},
+        )
+        for by, schema in {"an item's key": "petstore", "a schema's name": "hidden"}.items()
+    ),
+    _of_victims("POST rule-tests", "a rule's id", "POST", "/api/stranger/$rules/{}/test", OutputRule),
     _of_victims("GET sent-event", "an id", "GET", f"{OWN_EVENTS}/out/{{}}", OutboxEvent),
     _of_victims("GET sent-events", "a cursor", "GET", f"{OWN_EVENTS}/out?cursor={{}}", OutboxEvent),
     _of_victims("GET sent-events", "a rule", "GET", f"{OWN_EVENTS}/out?rule={{}}", OutputRule),
@@ -309,6 +322,7 @@ COMMANDS = [
     _command("export_tenant_properties", "the other tenant's name", "stranger"),
     _command("explain_rules", "a schema's name", "stranger", "hidden", "POST"),
     _command("explain_rules", "the other's rules", "stranger", "petstore", "POST"),
+    _command("test_rule", "a rule's id", "stranger", lambda world: world.of_victim(OutputRule).pk),
     _command("create_api_key", "a key's name", "stranger", "--name", "mine"),
     _command("rotate_api_key", "its own key", lambda world: world.strangers_key[3:15]),
     _command("rotate_api_key", "what begins like a key", lambda world: world.victims_key[3:10]),
