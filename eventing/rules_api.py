@@ -58,7 +58,8 @@ class RuleExplanationsViewSet(ManagementViewSet):
             self.caller_of(request, tenant, Permission.BACKEND_CALLS)
         schema, write = rule_requests.write(asked, owner)
         found = explanations.explain(owner, schema, write)
-        return Response({"rules": [explanation.document for explanation in found]})
+        warnings = [str(warned) for warned in rule_lists.warnings_of(owner)]
+        return Response({"rules": [explanation.document for explanation in found], "warnings": warnings})
 
 
 class RuleTestsViewSet(ManagementViewSet):

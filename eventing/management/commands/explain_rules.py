@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from blockforger.backend import json_texts, json_values
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, Schema
-from eventing import explanations, rule_checks
+from eventing import explanations, rule_checks, rule_lists
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Command(BaseCommand):
         "Show what each output rule of a tenant makes of a write: the event that it would send and the bus, or the "
         "reason why it does not match. Rules come in the order in which their events would go out: the tenant's by "
         "position, then the schema's own. Nothing is written or sent, and the payload is not checked against the "
-        "schema. The exit code is 0 even if no rule matches."
+        "schema. What the tenant's rules may not mean is told on standard error. The exit code is 0 even if no rule "
+        "matches."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -70,6 +71,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{operation} of {schema_row} of {tenant}: {matching} of {len(found)} rules match.")
         for place, explanation in enumerate(found, start=1):
             self.stdout.write(f"\n{place}. {_described(explanation)}")
+        for warned in rule_lists.warnings_of(schema_row.tenant):
+            self.stderr.write(f"Warning: {warned}.")
 
 
 def _schema(tenant_name: str, name: str) -> Schema:
