@@ -106,6 +106,10 @@ else:
         " -c cursor_tuple_fraction=1",
         keepalives_idle=30,
         tcp_user_timeout=30_000,
+        # What is executed again and again is planned once per connection. A pooler that hands connections out by
+        # transaction must know of that (PgBouncer does from 1.21 on), or it is to be switched off.
+        server_side_binding=True,
+        prepare_threshold=5 if env.bool("DATABASE_PREPARED_STATEMENTS", default=True) else None,
     )
 
 AUTH_PASSWORD_VALIDATORS = [

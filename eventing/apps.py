@@ -9,7 +9,7 @@ class EventingConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from blockforger.backend.signals import event_settled, item_written
+        from blockforger.backend.signals import event_settled, item_written, rows_committed
         from eventing import checks, feedback, lanes, outbox, rules
 
         checks.register()
@@ -17,3 +17,4 @@ class EventingConfig(AppConfig):
         rules.connect()
         item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")
         event_settled.connect(feedback.events_of, dispatch_uid="eventing.feedback")
+        rows_committed.connect(outbox.nudge, dispatch_uid="eventing.nudges")
