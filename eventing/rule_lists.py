@@ -13,6 +13,7 @@ from blockforger.backend import deadlocks, json_values
 from blockforger.backend.errors import DocumentInvalid
 from eventing import rule_documents, rule_warnings, rules
 from eventing.models import AllowedBus, EventBus, OutputRule
+from eventing.rules import Rule
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -147,6 +148,17 @@ def replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> T
     """
     # Done again when a schema that is named was deleted meanwhile.
     return deadlocks.retried(partial(_replace, tenant, value, preconditions))
+
+
+def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
+    """The rules of a document, as they would be if they were stored. Raises DocumentInvalid."""
+    schemas = {schema.name: schema for schema in tenant.schemas.defer("document", "meta").order_by("pk")}
+    wanted = _read(tenant, value, schemas)
+    return [
+        Rule.of(OutputRule(pk=0, tenant=tenant, schema=schema, **document))
+        for schema in (None, *schemas.values())
+        for document in wanted.get(schema, ())
+    ]
 
 
 def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from blockforger.backend.errors import DocumentInvalid, ItemUnknown, SchemaUnknown
 from blockforger.backend.models import WRITES, Item, Schema
 from eventing import rule_checks
+from eventing.backtests import MAX_WRITES
 from eventing.explanations import Write
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tenants.models import Tenant
 
 SCHEMA, OPERATION, PAYLOAD, BEFORE, KEY = "schema", "operation", "payload", "before", "key"
+
+_LAST = 100
 
 
 def names_item(value: JsonValue) -> bool:
@@ -49,6 +52,15 @@ def sample(value: JsonValue) -> JsonObject | None:
     if not isinstance(payload, dict):
         raise DocumentInvalid([(f"/{PAYLOAD}", "Write an object, or leave it out.")])
     return payload
+
+
+def backtest(value: JsonValue) -> tuple[JsonObject, int]:
+    """The rules of a document, and for how many writes they are to be tried. Raises DocumentInvalid."""
+    document = dict(members(value, {"rules", "schemas"}, {"last"}))
+    last = document.pop("last", _LAST)
+    if not isinstance(last, int) or isinstance(last, bool) or not 1 <= last <= MAX_WRITES:
+        raise DocumentInvalid([("/last", f"Write a number from 1 to {MAX_WRITES}.")])
+    return document, last
 
 
 def members(value: JsonValue, required: set[str], optional: set[str]) -> JsonObject:

@@ -9,7 +9,7 @@ from rest_framework.response import Response
 from blockforger.backend.errors import ResourceUnknown
 from blockforger.backend.request_bodies import PayloadParser
 from blockforger.backend.requests import ManagementViewSet, check_parameters, payload_of, preconditions_of
-from eventing import explanations, rule_lists, rule_requests, rule_tests, rules
+from eventing import backtests, explanations, rule_lists, rule_requests, rule_tests, rules
 from tenants.models import Permission
 
 if TYPE_CHECKING:
@@ -79,3 +79,16 @@ class RuleTestsViewSet(ManagementViewSet):
             self.allowance = allowance  # whose Retry-After is the answer's
             allowance.check()
         return Response(rule_tests.send(rule, owner, payload).document)
+
+
+class BacktestsViewSet(ManagementViewSet):
+    """What other rules would have sent for the last writes."""
+
+    parser_classes = [PayloadParser]
+
+    def create(self, request: Request, tenant: str) -> Response:
+        owner = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key.tenant
+        self.caller_of(request, tenant, Permission.READ_EVENTS)  # the answer shows some
+        check_parameters(request, [])
+        document, last = rule_requests.backtest(payload_of(request))
+        return Response(backtests.compare(owner, rule_lists.read(owner, document), last=last).document)

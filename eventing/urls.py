@@ -3,7 +3,7 @@
 from django.urls import re_path
 
 from eventing.events_api import ReceivedViewSet, ReplayViewSet, SentViewSet
-from eventing.rules_api import RuleExplanationsViewSet, RulesViewSet, RuleTestsViewSet
+from eventing.rules_api import BacktestsViewSet, RuleExplanationsViewSet, RulesViewSet, RuleTestsViewSet
 
 _TENANT = r"^(?P<tenant>[^/]+)"
 _RULES = rf"{_TENANT}/\$rules"
@@ -14,6 +14,7 @@ _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 urlpatterns = [
     re_path(rf"{_RULES}/?$", RulesViewSet.as_view({"get": "retrieve", "put": "update"}), name="rules"),
     re_path(rf"{_RULES}/explain/?$", RuleExplanationsViewSet.as_view({"post": "create"}), name="rule-explanations"),
+    re_path(rf"{_RULES}/backtest/?$", BacktestsViewSet.as_view({"post": "create"}), name="backtests"),
     re_path(
         rf"{_RULES}/(?P<number>[0-9]{{1,18}})/test/?$", RuleTestsViewSet.as_view({"post": "create"}), name="rule-tests"
     ),

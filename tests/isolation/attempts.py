@@ -65,6 +65,7 @@ AT_THE_VICTIMS_URLS = [
         ("schema", f"{OF_VICTIM}/$schema", "/api/victim/hidden/$schema", ("GET", "PUT", "DELETE")),
         ("rules", "/api/victim/$rules", "/api/victim/$rules?x", ("GET", "PUT")),
         ("rule-explanations", "/api/victim/$rules/explain", "/api/victim/$rules/explain?x", ("POST",)),
+        ("backtests", "/api/victim/$rules/backtest", "/api/victim/$rules/backtest?x", ("POST",)),
         ("rule-tests", "/api/victim/$rules/1/test", "/api/victim/$rules/2/test", ("POST",)),
         ("sent-events", EVENTS_OUT, f"{EVENTS_OUT}?schema=hidden&key=1", ("GET",)),
         ("sent-event", f"{EVENTS_OUT}/{NO_EVENT}", f"{EVENTS_OUT}/{NO_EVENT}?x", ("GET",)),
@@ -128,6 +129,13 @@ MANAGEMENT = [
             {"operation": "DELETE", "schema": schema, "key": GUESSED},
         )
         for by, schema in {"an item's key": "petstore", "a schema's name": "hidden"}.items()
+    ),
+    _rest(
+        "POST backtests",
+        "a schema's name",
+        "POST",
+        "/api/stranger/$rules/backtest",
+        {"rules": [{"eventbridge_arn": f"{BUS}sparrow", "schema_names": ["hidden"]}], "schemas": {}},
     ),
     _of_victims("POST rule-tests", "a rule's id", "POST", "/api/stranger/$rules/{}/test", OutputRule),
     _of_victims("GET sent-event", "an id", "GET", f"{OWN_EVENTS}/out/{{}}", OutboxEvent),
@@ -296,6 +304,14 @@ def _import(world: World, folder: Path) -> str:
     )
 
 
+def _backtest(world: World, folder: Path) -> str:
+    """Rules for what is the victim's."""
+    file = folder / "rules.json"
+    rule = {"eventbridge_arn": f"{BUS}sparrow", "schema_names": ["hidden", "petstore"]}
+    file.write_text(json.dumps({"rules": [rule], "schemas": {}}))
+    return world.command("backtest_rules", "stranger", "--rules", str(file))
+
+
 def _with_attacks(world: World, *arguments: str) -> str:
     """The command, while what a stranger put there waits in both queues."""
     body = json.dumps(envelope(Ask("PUT", PET, "victim", "petstore", world.strangers_key)))
@@ -359,6 +375,7 @@ COMMANDS_WITH_AWS: list[tuple[str, str, Callable[[World, Path], str]]] = [
         lambda world, _: _with_attacks(world, "consume_events", "--once"),
     ),
     ("command redrive_input", "events in the queue", lambda world, _: _with_attacks(world, "redrive_input")),
+    ("command backtest_rules", "names of schemas", _backtest),
     ("command put_events", "another tenant's name", _put_events),
     ("command tail_events", "the other tenant's name", lambda world, _: _tail(world)),
     ("command deploy_stack", "a run", lambda world, _: world.command("deploy_stack", "--environment", "local")),
