@@ -86,9 +86,14 @@ def take(api_key: str) -> Allowance | None:
     policy = policy_of(settings.BLOCKFORGER_RATE_LIMIT)
     if policy is None or not api_keys.prefix_of(api_key):
         return None
-    window, passed = divmod(time.time(), policy.seconds)
     # Not the digest that is kept of the key: of that, nothing is to be in Redis.
     name = hashlib.blake2b(api_key.encode(), digest_size=16, person=b"rate limits").hexdigest()
+    return count(name, policy)
+
+
+def count(name: str, policy: Policy) -> Allowance | None:
+    """Count one more of what has that name. None if there is nobody to count."""
+    window, passed = divmod(time.time(), policy.seconds)
     counted = _counter(settings.BLOCKFORGER_RATE_LIMIT_REDIS_URL).count(name, int(window), policy.seconds)
     if counted is None:
         return None

@@ -99,6 +99,8 @@ class Done:
     event_payload: JsonObject
     # None of a list. A new item gets its number, and with it its ETag, when it is inserted.
     item: Item | None = None
+    # What was stored before a write; None if nothing was.
+    before: JsonObject | None = None
 
     @property
     def item_key(self) -> str:
@@ -217,7 +219,7 @@ def _created(request: Request) -> tuple[Item, Done]:
 
 def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
-    key_value = item.payload.get(field, item.key)
+    key_value, before = item.payload.get(field, item.key), item.payload
     sent = keys.with_key(request.payload, field=field, value=key_value)
     if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
@@ -229,12 +231,13 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
         _check_fit(request.schema, item.payload)
     item.version += 1
     item.updated_at = timezone.now()
-    return item, Done(HTTPStatus.OK, item.payload, sent, item)
+    return item, Done(HTTPStatus.OK, item.payload, sent, item, before)
 
 
 def _deleted(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
-    return item, Done(HTTPStatus.NO_CONTENT, None, {field: item.payload.get(field, item.key)}, item)
+    key = {field: item.payload.get(field, item.key)}
+    return item, Done(HTTPStatus.NO_CONTENT, None, key, item, before=item.payload)
 
 
 def _with_some_key(schema: Schema, payload: JsonObject) -> JsonObject:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from blockforger.backend.items import Request
-    from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.list_queries import Query
     from blockforger.backend.models import OperationRecord
     from tenants.models import LedgerEntry, Tenant
@@ -359,6 +359,8 @@ def _announce(deed: Deed, done: Done, sequence: int, at: datetime) -> list[Model
         sequence=sequence,
         operation=deed.operation.id,
         at=at,
+        before=done.before,
+        after=cast("JsonObject | None", done.body),  # a write is answered with the item
     )
     return _rows(item_written.send(sender=ItemWritten, written=written))
 

@@ -32,6 +32,9 @@ class ItemWritten:
     sequence: int
     operation: uuid.UUID
     at: datetime
+    # The item as it was stored before, None of a POST; and as it is stored then, None of a DELETE.
+    before: JsonObject | None
+    after: JsonObject | None
 
 
 # Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
