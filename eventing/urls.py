@@ -2,6 +2,7 @@
 
 from django.urls import re_path
 
+from eventing.descriptions import AsyncApiViewSet
 from eventing.events_api import ReceivedViewSet, ReplayViewSet, SentViewSet
 from eventing.rules_api import RulesViewSet
 
@@ -10,6 +11,7 @@ _OUT, _IN = rf"{_TENANT}/\$events/out", rf"{_TENANT}/\$events/in"
 _UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 urlpatterns = [
+    re_path(rf"{_TENANT}/asyncapi\.json/?$", AsyncApiViewSet.as_view({"get": "retrieve"}), name="asyncapi"),
     re_path(rf"{_TENANT}/\$rules/?$", RulesViewSet.as_view({"get": "retrieve", "put": "update"}), name="rules"),
     re_path(rf"{_OUT}/?$", SentViewSet.as_view({"get": "list"}), name="sent-events"),
     re_path(rf"{_OUT}/replay/?$", ReplayViewSet.as_view({"post": "create"}), name="replays"),
