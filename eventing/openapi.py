@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blockforger.backend.errors import DocumentInvalid, ResourceUnknown
+from blockforger.backend.errors import DocumentInvalid, ResourceUnknown, SchemaUnknown
 from blockforger.backend.models import WRITES
 from blockforger.backend.openapi_management import described
 from blockforger.backend.openapi_parts import (
@@ -30,17 +30,19 @@ from eventing.replays import REPLAYABLE
 from tenants.models import Permission
 
 if TYPE_CHECKING:
-    from blockforger.backend.json_values import JsonObject
+    from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.openapi_parts import Place
 
 DESCRIBERS = (Permission.READ_EVENTS, Permission.MANAGE_RULES)
+# What is no id leads to a schema that cannot be.
+_UNKNOWN = (ResourceUnknown, SchemaUnknown)
 _READS = (Permission.READ_EVENTS,)
 _RULES = (Permission.MANAGE_RULES,)
 _TEXT: JsonObject = {"type": "string"}
 _INTEGER: JsonObject = {"type": "integer"}
 _TIME: JsonObject = {"type": "string", "format": "date-time"}
 _UUID: JsonObject = {"type": "string", "format": "uuid"}
-_NUMBER: JsonObject = {"type": "integer", "minimum": 0, "maximum": 10**17}
+_NUMBER: JsonObject = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _NAME: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
 _SINCE: JsonObject = {"type": "string", "format": "date-time", "pattern": "^20"}
 _RULE_MEMBERS: dict[str, JsonObject] = {
@@ -101,16 +103,30 @@ _REPLAY = object_of(
 _REPLAY_MEMBERS: dict[str, JsonObject] = {
     "why": {"type": "string", "pattern": "^[A-Za-z0-9]", "maxLength": MAX_WHY},
     "dry_run": {"type": "boolean"},
-    "all": {"const": True},
+    "all": {"type": "boolean"},
     "ids": {**list_of(_UUID), "minItems": 1, "maxItems": MAX_IDS},
-    "item": object_of({"schema": _NAME, "key": {"type": "string", "minLength": 1}}),
-    "rule": _NUMBER,
+    "item": object_of({"schema": _TEXT, "key": _TEXT}),
+    "rule": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "bus": {"type": "string", "minLength": 1},
     "status": {"enum": [*REPLAYABLE]},
     "since": _SINCE,
     "until": _SINCE,
 }
-_REPLAY_REQUEST = object_of(_REPLAY_MEMBERS, *_REPLAY_MEMBERS)
+_OF_ALL_REPLAYS = ("why", "dry_run", "all")
+
+
+def _is_true(name: str) -> JsonObject:
+    return {"required": [name], "properties": {name: {"enum": [True]}}}
+
+
+_ANY_FILTER: list[JsonValue] = [{"required": [name]} for name in _REPLAY_MEMBERS if name not in _OF_ALL_REPLAYS]
+_REPLAY_REQUEST: JsonObject = {
+    **object_of(_REPLAY_MEMBERS, *_REPLAY_MEMBERS),
+    "allOf": [
+        {"anyOf": [{"required": ["why"]}, _is_true("dry_run")]},
+        {"anyOf": [_is_true("all"), *_ANY_FILTER]},
+    ],
+}
 
 
 def paths(place: Place) -> JsonObject:
@@ -176,7 +192,7 @@ def _sent() -> Endpoint:
             *_filters({"enum": [*OutboxStatus.values]}),
             in_query("rule", "The id of a rule.", _NUMBER),
             in_query("bus", "The ARN of a bus."),
-            *paging("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+            *paging("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
         ),
     )
 
@@ -188,7 +204,7 @@ def _sent_event() -> Endpoint:
         "events",
         _READS,
         {200: answer("The event.", object_of({**_SENT, "detail": {"type": "object"}}))},
-        (ResourceUnknown,),
+        _UNKNOWN,
     )
 
 
@@ -201,7 +217,7 @@ def _received() -> Endpoint:
         {200: answer("Events.", object_of({"events": list_of(object_of(_RECEIVED)), "next": next_cursor()}))},
         parameters=(
             *_filters({"type": "string", "pattern": "^(done|refused|[1-5][0-9]{2})$"}),
-            *paging("^[0-9]{1,18}$"),
+            *paging("[0-9]{1,18}"),
         ),
     )
 
@@ -213,7 +229,7 @@ def _received_event() -> Endpoint:
         "events",
         _READS,
         {200: answer("The event.", object_of({**_RECEIVED, "payload": {}}))},
-        (ResourceUnknown,),
+        _UNKNOWN,
     )
 
 
@@ -237,7 +253,7 @@ def _read_replay() -> Endpoint:
         "events",
         _READS,
         {200: answer("The replay.", _REPLAY)},
-        (ResourceUnknown,),
+        _UNKNOWN,
     )
 
 

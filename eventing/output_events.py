@@ -92,6 +92,6 @@ def _payload(types: ItemTypes, operation: str) -> JsonObject:
         case Method.DELETE:
             return with_key
         case Method.PATCH:
-            return {"allOf": [types.patch, with_key]}
+            return types.change
         case _:
             return {"allOf": [types.item, with_key]}

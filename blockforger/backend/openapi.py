@@ -36,7 +36,8 @@ def of_any_tenant() -> JsonObject:
     name = in_path("tenant", "The name of a tenant.", {"type": "string", "pattern": f"^{TENANT_NAME}$"})
     place = Place("/api/{tenant}", (name,))
     item: JsonObject = {"type": "object"}
-    types = openapi_types.ItemTypes(item, item, item, openapi_types.key_in_url(), "id")
+    key = openapi_types.key_of(["integer", "string"])
+    types = openapi_types.ItemTypes(item, item, item, item, key, openapi_types.KEY_IN_URL, "id")
     paths = openapi_items.of_any_schema(place, types)
     return _document("Blockforger", place, {**paths, "/openapi.json": openapi_management.of_any_tenant()}, {})
 
@@ -44,7 +45,7 @@ def of_any_tenant() -> JsonObject:
 def of_tenant(tenant: Tenant) -> JsonObject:
     """The document of a tenant."""
     place = Place(reverse("schemas", args=[tenant.name]))
-    types = openapi_types.Types({"Problem": openapi_parts.PROBLEM})
+    types = openapi_types.Types(openapi_parts.OWN_TYPES)
     paths: JsonObject = {}
     for schema in Schema.objects.filter(tenant=tenant).order_by("name"):
         schema.tenant = tenant
@@ -62,7 +63,7 @@ def _document(title: str, place: Place, paths: JsonObject, types: dict[str, Any]
         "security": [{name: []} for name in openapi_parts.SECURITY_SCHEMES],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": openapi_parts.PROBLEM, **types},
+            "schemas": {**openapi_parts.OWN_TYPES, **types},
             "headers": openapi_parts.header_components(),
             "responses": {name: openapi_parts.response_of(name) for name in sorted(_responses(paths))},
             "securitySchemes": openapi_parts.SECURITY_SCHEMES,

@@ -20,6 +20,7 @@ from blockforger.backend.errors import (
     PreconditionMissing,
     SchemaUnknown,
 )
+from blockforger.backend.item_columns import COLUMNS
 from blockforger.backend.item_paths import SCALARS
 from blockforger.backend.openapi_parts import (
     BILLED,
@@ -33,6 +34,7 @@ from blockforger.backend.openapi_parts import (
     in_header,
     in_path,
     in_query,
+    list_in_query,
     list_of,
     next_cursor,
     object_of,
@@ -43,7 +45,7 @@ from tenants.models import Permission
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blockforger.backend.item_paths import ItemPath
+    from blockforger.backend.item_paths import ItemPath, Types
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Schema
     from blockforger.backend.openapi_parts import Place
@@ -61,8 +63,9 @@ _PAYLOADS = (PayloadNotObject, PayloadInvalid, KeyFieldInvalid)
 _IDEMPOTENCY_KEY = in_header(
     idempotency_keys.HEADER,
     "Makes it safe to send the same request again, for 24 hours.",
-    {"type": "string", "pattern": '^"[!#-+\\--:<-\\[\\]-~]{1,200}"$'},
+    {"type": "string", "pattern": '^("[!#-\\[\\]-~]{1,200}"|[!#-+.-:<-\\[\\]-~-]{1,255})$'},
 )
+_FIELDS = "Paths of what is shown of the items; the key always is"
 _NUMBER: JsonObject = {"type": "number", "minimum": -(2**53), "maximum": 2**53}
 
 
@@ -77,7 +80,9 @@ class Names(NamedTuple):
 def of_schema(place: Place, schema: Schema, types: ItemTypes) -> JsonObject:
     """The paths of a tenant's schema."""
     names = Names(schema.name, f"{place.root}/{schema.name}", place.parameters)
-    return _paths(names, types, tuple(_filters(schema)))
+    paths = json_schemas.compiled(schema).paths
+    known = [path for text in paths.told()[:MAX_PATHS] if (path := paths.find(text))]
+    return _paths(names, types, (*_sort_and_fields(known), *_filters(known)))
 
 
 def of_any_schema(place: Place, types: ItemTypes) -> JsonObject:
@@ -85,15 +90,20 @@ def of_any_schema(place: Place, types: ItemTypes) -> JsonObject:
     parameter = in_path("schema", "The name of a schema.", {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"})
     names = Names("items", f"{place.root}/{{schema}}", (*place.parameters, parameter))
     described = "Which items; `filter[path][operator]=value` for another operator than `eq`."
-    return _paths(names, types, (in_query("filter[path]", described),))
+    text: JsonObject = {"type": "string"}
+    return _paths(
+        names,
+        types,
+        (_sort(text), list_in_query("fields", _FIELDS, text), in_query("filter[path]", described)),
+    )
 
 
-def _paths(names: Names, types: ItemTypes, filters: tuple[JsonObject, ...]) -> JsonObject:
-    key = in_path("key", f"The item's key: its member `{types.key_field}`, percent-encoded.", types.key)
+def _paths(names: Names, types: ItemTypes, of_paths: tuple[JsonObject, ...]) -> JsonObject:
+    key = in_path("key", f"The item's key: its member `{types.key_field}`, percent-encoded.", types.key_in_url)
     return {
         names.url: {
             "parameters": [*names.parameters],
-            "get": _list(names, types, filters).written(),
+            "get": _list(names, types, of_paths).written(),
             "post": _create(names, types).written(),
             "patch": _change_many(names, types).written(),
             "delete": _delete_many(names, types).written(),
@@ -108,7 +118,7 @@ def _paths(names: Names, types: ItemTypes, filters: tuple[JsonObject, ...]) -> J
     }
 
 
-def _list(names: Names, types: ItemTypes, filters: tuple[JsonObject, ...]) -> Endpoint:
+def _list(names: Names, types: ItemTypes, of_paths: tuple[JsonObject, ...]) -> Endpoint:
     size: JsonObject = {"type": "integer", "minimum": 1, "maximum": list_queries.MAX_LIMIT, "default": 100}
     page = object_of({"items": list_of({"anyOf": [types.item, types.part]}), "next": next_cursor()})
     return Endpoint(
@@ -121,9 +131,7 @@ def _list(names: Names, types: ItemTypes, filters: tuple[JsonObject, ...]) -> En
         (
             in_query("limit", "How many at the most.", size),
             in_query("cursor", "The member `next` of the page before."),
-            in_query("sort", f"Up to {list_queries.MAX_SORTS} paths with commas between; `-` before one descends."),
-            in_query("fields", "Paths, with commas between, of what is shown of the items. The key always is."),
-            *filters,
+            *of_paths,
         ),
     )
 
@@ -147,8 +155,7 @@ def _create(names: Names, types: ItemTypes) -> Endpoint:
 
 
 def _change_many(names: Names, types: ItemTypes) -> Endpoint:
-    patch: JsonObject = {"allOf": [types.patch, {"type": "object", "required": [types.key_field]}]}
-    many: JsonObject = {**list_of(patch), "minItems": 1, "maxItems": bulk.MAX_ITEMS}
+    many: JsonObject = {**list_of(types.change), "minItems": 1, "maxItems": bulk.MAX_ITEMS}
     changed = answer(
         "The items as they are then; of a stream, a line of JSON for each line.",
         object_of({"items": list_of(types.item)}),
@@ -168,8 +175,7 @@ def _change_many(names: Names, types: ItemTypes) -> Endpoint:
 
 
 def _delete_many(names: Names, types: ItemTypes) -> Endpoint:
-    key: JsonObject = {"anyOf": [types.key, {"type": "integer"}]}
-    many: JsonObject = {**list_of(key), "minItems": 1, "maxItems": bulk.MAX_ITEMS}
+    many: JsonObject = {**list_of(types.key), "minItems": 1, "maxItems": bulk.MAX_ITEMS}
     return Endpoint(
         f"delete_many_{names.name}",
         "Delete the items of many keys: all or none",
@@ -241,7 +247,7 @@ def _delete(names: Names) -> Endpoint:
 def _body(schema: JsonObject, *media_types: str, streams: bool = False) -> JsonObject:
     content: JsonObject = {media_type: {"schema": schema} for media_type in media_types}
     if streams:
-        content[NDJSON] = {"schema": {"type": "string", "description": "Lines of JSON, an operation each."}}
+        content[NDJSON] = {"schema": {"description": "Lines of JSON, an operation each."}}
     return {"required": True, "content": content}
 
 
@@ -255,25 +261,50 @@ def _content(response: JsonObject) -> JsonObject:
     return content if isinstance(content, dict) else {}
 
 
-def _filters(schema: Schema) -> Iterator[JsonObject]:
+def _sort(path: JsonObject) -> JsonObject:
+    return list_in_query(
+        "sort", "Paths to sort by; `-` before one descends", path, maxItems=list_queries.MAX_SORTS, uniqueItems=True
+    )
+
+
+def _sort_and_fields(paths: list[ItemPath]) -> Iterator[JsonObject]:
+    sortable = [str(path) for path in paths if path.types & COLUMNS.keys()]
+    if sortable:
+        yield _sort({"enum": [*sortable, *(f"-{path}" for path in sortable)]})
+    yield list_in_query(
+        "fields", _FIELDS, {"enum": [*map(str, paths)]}, maxItems=list_queries.MAX_FIELDS, uniqueItems=True
+    )
+
+
+def _filters(paths: list[ItemPath]) -> Iterator[JsonObject]:
     """A parameter for each path and operator, with the type of what it takes."""
-    paths = json_schemas.compiled(schema).paths
-    for text in paths.told()[:MAX_PATHS]:
-        path = paths.find(text)
-        for operator in list_filters.operators(path) if path else ():
-            name = f"filter[{text}]" if operator == "eq" else f"filter[{text}][{operator}]"
-            yield in_query(name, f"`{operator}` of `{text}`", _type_of_value(path, operator) if path else None)
+    for path in paths:
+        for operator in list_filters.operators(path):
+            name = f"filter[{path}]" if operator == "eq" else f"filter[{path}][{operator}]"
+            described = f"`{operator}` of `{path}`"
+            if operator == "in":
+                most = list_filters.MAX_VALUES
+                yield list_in_query(name, described, _value(path.types & SCALARS), minItems=1, maxItems=most)
+            else:
+                yield in_query(name, described, _type_of_value(path, operator))
 
 
 def _type_of_value(path: ItemPath, operator: str) -> JsonObject:
     if operator == "exists":
         return {"type": "boolean"}
-    types = path.types & SCALARS
-    if operator == "contains" and "string" not in types:
-        types = path.element_types & SCALARS
-    if "string" in types or operator == "in":
-        return {"type": "string"}
-    if types <= {"number", "null"} and operator != "eq" and operator != "ne":
-        return _NUMBER
-    alone: JsonObject = {"number": _NUMBER, "boolean": {"type": "boolean"}}.get("".join(types), {"type": "string"})  # type: ignore[assignment]
-    return alone
+    if operator == "contains" and "string" not in path.types:
+        return _value(path.element_types & SCALARS)
+    if operator in {"eq", "ne", "contains"}:
+        return _value(path.types & SCALARS)
+    return _value(path.types & {"string", "number"})
+
+
+def _value(types: Types) -> JsonObject:
+    """What is read as one of these types. Whatever may be a string may be any text."""
+    match sorted(types):
+        case ["number"]:
+            return _NUMBER
+        case ["boolean"]:
+            return {"type": "boolean"}
+        case _:
+            return {"type": "string"}

@@ -12,7 +12,6 @@ from blockforger.backend.errors import (
     SchemaNotEmpty,
     SchemaUnknown,
 )
-from blockforger.backend.models import SCHEMA_NAME
 from blockforger.backend.openapi_parts import (
     IF_MATCH,
     IF_NONE_MATCH,
@@ -41,6 +40,7 @@ _NAME: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{
 _TIME: JsonObject = {"type": "string", "format": "date-time"}
 _INTEGER: JsonObject = {"type": "integer"}
 _TEXT: JsonObject = {"type": "string"}
+_JSON_SCHEMA: JsonObject = {"$ref": "#/components/schemas/JsonSchema"}
 SUMMARY = object_of(
     {
         "name": _TEXT,
@@ -86,7 +86,7 @@ def paths(place: Place) -> JsonObject:
                 "schemas",
                 READERS,
                 {200: answer("Schemas.", object_of({"schemas": list_of(SUMMARY), "next": next_cursor()}))},
-                parameters=paging(f"^{SCHEMA_NAME.replace(chr(92) + 'Z', '$')}$"),
+                parameters=paging("[A-Za-z0-9_.-]{1,64}"),
             ).written(),
         },
         f"{place.root}/{{schema}}/$schema": {
@@ -133,7 +133,7 @@ def _read() -> Endpoint:
         "schemas",
         READERS,
         {
-            200: answer("The JSON Schema, with `meta`.", {"type": "object"}, "ETag", "Schema-Version"),
+            200: answer("The JSON Schema, with `meta`.", _JSON_SCHEMA, "ETag", "Schema-Version"),
             304: {
                 "description": "The ETag is the one that was sent.",
                 "headers": headers("ETag", "Schema-Version", *LIMITED),
@@ -146,7 +146,6 @@ def _read() -> Endpoint:
 
 def _put() -> Endpoint:
     stored = answer("What is stored now.", SUMMARY, "ETag", "Schema-Version")
-    document: JsonObject = {"type": "object", "description": "A JSON Schema (draft 2020-12), which may have `meta`."}
     return Endpoint(
         "put_schema",
         "Make a schema, or change it",
@@ -155,7 +154,7 @@ def _put() -> Endpoint:
         {200: stored, 201: stored},
         (SchemaInvalid, KeyFieldSettled, ItemsViolateSchema),
         (in_query("force", "Change it though items do not fit.", {"type": "boolean"}), IF_MATCH, IF_NONE_MATCH),
-        body(document, JSON, "application/schema+json"),
+        body(_JSON_SCHEMA, JSON, "application/schema+json"),
     )
 
 
@@ -190,5 +189,5 @@ def _entries() -> Endpoint:
         "usage",
         (Permission.BACKEND_CALLS,),
         {200: answer("Entries.", object_of({"entries": list_of(LEDGER_ENTRY), "next": next_cursor()}))},
-        parameters=paging("^[0-9]{1,18}$"),
+        parameters=paging("[0-9]{1,18}"),
     )

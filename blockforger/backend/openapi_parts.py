@@ -37,6 +37,8 @@ HEADERS: dict[str, tuple[str, JsonObject]] = {
 LIMITED = ("RateLimit", "RateLimit-Policy")
 BILLED = ("Token-Cost", "Token-Balance", *LIMITED)
 
+CODES = "x-problem-codes"
+"""The member of a response that lists the codes of its problems. As types, they would be one for each response."""
 PROBLEM: JsonObject = {
     "type": "object",
     "description": "A problem document (RFC 9457). Some have members of their own.",
@@ -46,10 +48,18 @@ PROBLEM: JsonObject = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong, and what to do."},
-        "code": {"type": "string", "description": "What a program looks at: it never changes."},
+        "code": {
+            "description": "What a program looks at: it never changes.",
+            "enum": [kind.code for kind in error_catalogue.everything()],
+        },
         "errors": {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "string"}}},
     },
 }
+JSON_SCHEMA: JsonObject = {
+    "type": "object",
+    "description": "A JSON Schema (draft 2020-12), with our own member `meta`, or without.",
+}
+OWN_TYPES: dict[str, JsonObject] = {"Problem": PROBLEM, "JsonSchema": JSON_SCHEMA}
 SECURITY_SCHEMES: JsonObject = {
     "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "Bearer": {"type": "http", "scheme": "bearer"},
@@ -58,7 +68,7 @@ SECURITY_SCHEMES: JsonObject = {
 _OF_KEYS = tuple(map(kind_of, (KeyMissing, KeyInvalid, PermissionMissing)))
 _EVERYWHERE = (
     *map(kind_of, (Malformed, RateLimitExceeded)),
-    *(error_catalogue.NOT_ACCEPTABLE, error_catalogue.FAULT),
+    *(error_catalogue.URL_UNKNOWN, error_catalogue.NOT_ACCEPTABLE, error_catalogue.FAULT),
     *(error_catalogue.DATABASE_UNAVAILABLE, error_catalogue.TOOK_TOO_LONG),
 )
 _OF_BODIES = (*map(kind_of, (LengthMissing, PayloadTooLarge, BodyTooLarge)), error_catalogue.UNSUPPORTED_MEDIA_TYPE)
@@ -118,13 +128,12 @@ def response_of(name: str) -> JsonObject:
     codes = name.split(".")
     known = [kind for kind in error_catalogue.everything() if kind.code in codes]
     described = "\n".join(f"- `{kind.code}`: {kind.meaning}" for kind in known)
-    one_of: JsonObject = {"properties": {"code": {"enum": [*codes]}}}
-    typed: JsonObject = {"allOf": [{"$ref": "#/components/schemas/Problem"}, one_of]}
     waits = ("Retry-After",) if known[0].status in {429, 503} else ()
     return {
         "description": described,
         "headers": headers(*waits, "Token-Cost", *LIMITED),
-        "content": {PROBLEM_JSON: {"schema": typed}},
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        CODES: [*codes],
     }
 
 
@@ -167,6 +176,15 @@ def in_query(name: str, description: str, schema: JsonObject | None = None) -> J
     return {**parameter, "schema": schema or {"type": "string"}}
 
 
+def list_in_query(name: str, description: str, schema: JsonObject, **bounds: int) -> JsonObject:
+    """A parameter of values with commas between."""
+    return {
+        **in_query(name, f"{description}, with commas between.", {**list_of(schema), **bounds}),
+        "style": "form",
+        "explode": False,
+    }
+
+
 def in_header(name: str, description: str, schema: JsonObject | None = None) -> JsonObject:
     parameter: JsonObject = {"name": name, "in": "header", "description": description}
     return {**parameter, "schema": schema or {"type": "string"}}
@@ -177,11 +195,11 @@ def in_path(name: str, description: str, schema: JsonObject | None = None) -> Js
     return {**parameter, "schema": schema or {"type": "string", "minLength": 1}}
 
 
-def paging(cursors: str = "^.+$") -> tuple[JsonObject, ...]:
+def paging(cursors: str) -> tuple[JsonObject, ...]:
     size: JsonObject = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE}
     return (
         in_query("limit", "How many at the most.", size),
-        in_query("cursor", "The member `next` of the page before.", {"type": "string", "pattern": cursors}),
+        in_query("cursor", "The member `next` of the page before.", {"type": "string", "pattern": f"^({cursors})?$"}),
     )
 
 
@@ -189,6 +207,6 @@ def next_cursor() -> JsonObject:
     return optional("string", description="The cursor of the next page; null if this is the last.")
 
 
-_TAGS = r'^(\*|"[!#-~]*")$'
-IF_MATCH = in_header("If-Match", "Only if the ETag is this one.", {"type": "string", "pattern": _TAGS})
-IF_NONE_MATCH = in_header("If-None-Match", "Only if the ETag is not this one.", {"type": "string", "pattern": _TAGS})
+_TAG: JsonObject = {"type": "string", "pattern": '^"[!#-~]{0,100}"$'}
+IF_MATCH = in_header("If-Match", "Only if the ETag is this one, or one of a list; `*` is any.", _TAG)
+IF_NONE_MATCH = in_header("If-None-Match", "Only if the ETag is none of these; `*` is any.", _TAG)

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from blockforger.backend.models import Schema
 
 PLACE = "#/components/schemas/"
+KEY_AS_INTEGER: JsonObject = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+KEY_IN_URL: JsonObject = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": keys.MAX_LENGTH,
+    "pattern": r"^[^$/\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^/\x00-\x1f\x7f])?$",
+}
+"""Also in JSON, where it is a string. What is left out: no part between slashes is '.' or '..'."""
 # What would name another dialect, or the schema outside of its own document.
 _LEFT_OUT = ("$schema", "$id", "$anchor", "$dynamicAnchor", "meta")
 _DEFINITIONS = ("$defs", "definitions")
@@ -25,12 +33,17 @@ _WHOLE = {"string", "number", "integer", "boolean", "array", "null"}
 
 
 class ItemTypes(NamedTuple):
-    """The references to a schema's types: an item, what a list shows of it, a merge patch; and its key in a URL."""
+    """The references to a schema's types: an item, what a list shows of it, a merge patch, and one with its key.
+
+    And the types of the key, in JSON and in a URL.
+    """
 
     item: JsonObject
     part: JsonObject
     patch: JsonObject
+    change: JsonObject
     key: JsonObject
+    key_in_url: JsonObject
     key_field: str
 
 
@@ -47,11 +60,15 @@ class Types:
         name = self._reserved(schema.name)
         item = self.named[name] = self._embedded(document, name)
         _add_key(item, schema.key_field, sorted(kinds))
+        patch = _patch(item)
+        change: JsonObject = {**patch, "required": [schema.key_field]}
         return ItemTypes(
             item=_reference(name),
             part=_reference(self._add(f"{schema.name}.part", _part(item, schema.key_field))),
-            patch=_reference(self._add(f"{schema.name}.patch", _patch(item))),
-            key=key_in_url(),
+            patch=_reference(self._add(f"{schema.name}.patch", patch)),
+            change=_reference(self._add(f"{schema.name}.change", change)),
+            key=key_of(sorted(kinds)),
+            key_in_url=KEY_IN_URL,
             key_field=schema.key_field,
         )
 
@@ -86,9 +103,11 @@ class Types:
         return free
 
 
-def key_in_url() -> JsonObject:
-    """The type of a key in a URL. What else a key must not be is left to the API to say."""
-    return {"type": "string", "minLength": 1, "maxLength": keys.MAX_LENGTH}
+def key_of(kinds: list[str]) -> JsonObject:
+    """The type of a key of one of these kinds, in JSON."""
+    known = {"integer": KEY_AS_INTEGER, "string": KEY_IN_URL}
+    types: list[JsonValue] = [known[kind] for kind in kinds]
+    return known[kinds[0]] if len(kinds) == 1 else {"anyOf": types}
 
 
 def _safe(name: str) -> str:
@@ -138,7 +157,8 @@ def _patch(item: JsonObject) -> JsonObject:
     for name, value in _properties(item).items():
         whole = _whole(value)
         changes[name] = {"anyOf": [whole, {"type": "null"}]} if whole and name not in kept else whole
-    return {"type": "object", "properties": changes}
+    closed: JsonObject = {"additionalProperties": False} if item.get("additionalProperties") is False else {}
+    return {"type": "object", "properties": changes, **closed}
 
 
 def _properties(item: JsonObject) -> JsonObject:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.staticfiles import finders
 from django.urls import get_resolver
 from rest_framework.test import APIClient
 
@@ -57,7 +58,7 @@ class TestErrors:
         document: Any = openapi.of_any_tenant()
         answered = ".".join(document["components"]["responses"]).split(".")
         of_events_alone = {OperationUnknown.code, EventsNotAccepted.code}
-        of_no_operation = {error_catalogue.URL_UNKNOWN.code, error_catalogue.METHOD_NOT_ALLOWED.code}
+        of_no_operation = {error_catalogue.METHOD_NOT_ALLOWED.code}
         known = {kind.code for kind in error_catalogue.everything()}
         assert set(answered) == known - of_events_alone - of_no_operation
 
@@ -177,3 +178,6 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
     assert "http" not in text.replace("https://www.w3.org", "")
     assert "script-src 'self';" in response["Content-Security-Policy"]
     assert "<script>" not in text
+    assets = re.findall('(?:src|href)="/static/([^"]+)"', text)
+    assert len(assets) == 5
+    assert all(map(finders.find, assets))
