@@ -60,12 +60,12 @@ MIDDLEWARE = [
     "corsheaders.middleware.CorsMiddleware",  # first: a preflight must not be sent elsewhere
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "blockforger.pages.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "blockforger.pages.CsrfViewMiddleware",
+    "blockforger.pages.AuthenticationMiddleware",
+    "blockforger.pages.MessageMiddleware",
+    "blockforger.pages.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "blockforger.urls"
@@ -100,6 +100,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["ENGINE"] = "blockforger.postgresql"  # whose health check asks nobody
     _TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=30)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5,
@@ -109,6 +110,10 @@ else:
         " -c cursor_tuple_fraction=1",
         keepalives_idle=30,
         tcp_user_timeout=30_000,
+        # What is executed again and again is planned once per connection. A pooler that hands connections out by
+        # transaction must know of that (PgBouncer does from 1.21 on), or it is to be switched off.
+        server_side_binding=True,
+        prepare_threshold=5 if env.bool("DATABASE_PREPARED_STATEMENTS", default=True) else None,
     )
 
 AUTH_PASSWORD_VALIDATORS = [

@@ -4,13 +4,15 @@ from django.contrib import admin
 from django.urls import include, path
 
 from blockforger import health
-from blockforger.backend import descriptions
+from blockforger.backend import descriptions, item_urls
 
 admin.site.site_url = None  # there are no pages beside it
 
 urlpatterns = [
-    path("api/", include("eventing.urls")),  # before the backend's, which take every other name for a schema's
+    path("api/", include(item_urls)),  # first, because nearly every request is for items
+    path("api/", include("eventing.urls")),
     path("api/", include("blockforger.backend.urls")),
+    path("api/", include(item_urls.unknown)),
     path("admin/", admin.site.urls),
     path(
         "openapi.json",

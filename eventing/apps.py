@@ -10,7 +10,7 @@ class EventingConfig(AppConfig):
 
     def ready(self) -> None:
         from blockforger.backend import openapi
-        from blockforger.backend.signals import event_settled, item_written
+        from blockforger.backend.signals import event_settled, item_written, rows_committed
         from eventing import checks, feedback, lanes, outbox, rules
         from eventing.openapi import paths
 
@@ -20,3 +20,4 @@ class EventingConfig(AppConfig):
         openapi.more_paths.append(paths)
         item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")
         event_settled.connect(feedback.events_of, dispatch_uid="eventing.feedback")
+        rows_committed.connect(outbox.nudge, dispatch_uid="eventing.nudges")

@@ -50,6 +50,9 @@ class Tenant(models.Model):
     extra_properties = models.JSONField(default=dict, blank=True)
     # Grows with every change to what is cached per tenant (its rules); a cache is valid for one number only.
     configuration_version = models.PositiveBigIntegerField(default=0, editable=False)
+    # Grows with every change to what admits a caller: the tenant's name and input flag, its keys, its schemas. Kept by
+    # triggers on PostgreSQL, where processes keep what they know of callers for as long as neither number changes.
+    admission_version = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

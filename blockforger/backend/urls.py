@@ -1,11 +1,9 @@
-"""Where schemas and items are: a trailing slash is optional, and a key may hold slashes (percent-encoded or not)."""
+"""Where schemas are, and what a tenant has used: a trailing slash is optional."""
 
 from django.urls import re_path
 
-from blockforger.backend.api import ItemViewSet
 from blockforger.backend.descriptions import OpenApiViewSet
 from blockforger.backend.schemas_api import SchemaViewSet
-from blockforger.backend.stream_api import or_stream
 from blockforger.backend.usage_api import UsageViewSet
 
 _USAGE = r"^(?P<tenant>[^/]+)/\$usage"
@@ -20,17 +18,5 @@ urlpatterns = [
         rf"{_COLLECTION}/\$schema/?$",
         SchemaViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
         name="schema",
-    ),
-    re_path(
-        rf"{_COLLECTION}/(?P<key>.+?)/?$",
-        ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),
-        name="item",
-    ),
-    re_path(
-        rf"{_COLLECTION}/?$",
-        or_stream(
-            ItemViewSet.as_view({"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"})
-        ),
-        name="items",
     ),
 ]

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0002_ledger_is_append_only'),
+        ('tenants', '0003_admission_version'),
     ]
 
     operations = [
