@@ -49,12 +49,15 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "corsheaders",
+    "drf_spectacular_sidecar",
     "tenants",
     "blockforger.backend",
     "eventing",
 ]
 
 MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",  # first: a preflight must not be sent elsewhere
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "blockforger.pages.SessionMiddleware",
@@ -169,6 +172,19 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "blockforger.backend.negotiation.JsonNegotiation",
     "EXCEPTION_HANDLER": "blockforger.backend.api.problem_of_exception",
 }
+
+# Which origins may call is each tenant's own: tenants/browsers.py. Keys are sent by scripts, cookies never.
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    *("accept", "authorization", "content-type", "x-api-key"),
+    *("idempotency-key", "if-match", "if-none-match"),
+]
+CORS_EXPOSE_HEADERS = [
+    *("ETag", "Idempotent-Replayed", "Link", "Location", "RateLimit", "RateLimit-Policy"),
+    *("Retry-After", "Schema-Version", "Token-Balance", "Token-Cost"),
+]
+CORS_PREFLIGHT_MAX_AGE = 7200  # the longest that browsers keep
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")
 if CELERY_BROKER_URL.startswith("filesystem:"):

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from blockforger import health
-from blockforger.backend import item_urls
+from blockforger.backend import descriptions, item_urls
 
 admin.site.site_url = None  # there are no pages beside it
 
@@ -14,6 +14,12 @@ urlpatterns = [
     path("api/", include("blockforger.backend.urls")),
     path("api/", include(item_urls.unknown)),
     path("admin/", admin.site.urls),
+    path(
+        "openapi.json",
+        descriptions.OpenApiOfAnyTenantViewSet.as_view({"get": "retrieve"}),
+        name="openapi-of-any-tenant",
+    ),
+    path("docs", descriptions.docs),
     path("livez", health.livez),
     path("readyz", health.readyz),
 ]

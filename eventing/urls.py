@@ -2,6 +2,7 @@
 
 from django.urls import re_path
 
+from eventing.descriptions import AsyncApiViewSet
 from eventing.events_api import ReceivedViewSet, ReplayViewSet, SentViewSet
 from eventing.rules_api import BacktestsViewSet, RuleExplanationsViewSet, RulesViewSet, RuleTestsViewSet
 
@@ -16,8 +17,9 @@ urlpatterns = [
     re_path(rf"{_RULES}/explain/?$", RuleExplanationsViewSet.as_view({"post": "create"}), name="rule-explanations"),
     re_path(rf"{_RULES}/backtest/?$", BacktestsViewSet.as_view({"post": "create"}), name="backtests"),
     re_path(
-        rf"{_RULES}/(?P<number>[0-9]{{1,18}})/test/?$", RuleTestsViewSet.as_view({"post": "create"}), name="rule-tests"
+        rf"{_RULES}/(?P<number>{_NUMBER})/test/?$", RuleTestsViewSet.as_view({"post": "create"}), name="rule-tests"
     ),
+    re_path(rf"{_TENANT}/asyncapi\.json/?$", AsyncApiViewSet.as_view({"get": "retrieve"}), name="asyncapi"),
     re_path(rf"{_OUT}/?$", SentViewSet.as_view({"get": "list"}), name="sent-events"),
     re_path(rf"{_OUT}/replay/?$", ReplayViewSet.as_view({"post": "create"}), name="replays"),
     re_path(rf"{_OUT}/replay/(?P<number>{_NUMBER})/?$", ReplayViewSet.as_view({"get": "retrieve"}), name="replay"),

@@ -26,7 +26,7 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html, format_html_join
 
 from tenants import api_keys, balances
-from tenants.models import ApiKey, LedgerEntry, Membership, Permission, Tenant, TokenAccount
+from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Permission, Tenant, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,6 +161,11 @@ class MembershipInline(SuperusersOnly, admin.TabularInline):
     extra = 0
 
 
+class AllowedOriginInline(SuperusersOnly, admin.TabularInline):
+    model = AllowedOrigin
+    extra = 0
+
+
 @admin.register(Tenant)
 class TenantAdmin(Editable):
     add_fields = ("name", "accepts_events")
@@ -171,7 +176,7 @@ class TenantAdmin(Editable):
     list_filter = ["accepts_events"]
     list_select_related = ["account"]
     search_fields = ["name"]
-    inlines = [MembershipInline]
+    inlines = [MembershipInline, AllowedOriginInline]
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 TENANT_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+ORIGIN = rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\])(:[1-9][0-9]{{0,4}})?"
 
 
 class Permission(models.TextChoices):
@@ -58,6 +60,35 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class AllowedOrigin(models.Model):
+    """An origin whose pages may call the API of a tenant from a browser (CORS)."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="allowed_origins")
+    origin = models.CharField(
+        max_length=253 + 14,
+        validators=[
+            RegexValidator(
+                rf"^{ORIGIN}\Z",
+                "Write an origin as browsers send it: https:// or http://, a host in small letters, and the port, "
+                "unless that is the usual one; no path, and no '*'.",
+            ),
+            RegexValidator(
+                r"^(https://.*:443|http://.*:80)\Z", "Leave the usual port out: browsers do.", inverse_match=True
+            ),
+        ],
+        help_text="Such as https://shop.example or http://localhost:3000.",
+    )
+
+    class Meta:
+        verbose_name_plural = "allowed origins of browsers (CORS)"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "origin"], name="one_allowance_per_tenant_and_origin"),
+        ]
+
+    def __str__(self) -> str:
+        return self.origin
 
 
 class Role(models.TextChoices):

@@ -73,6 +73,8 @@ AT_THE_VICTIMS_URLS = [
         ("replay", f"{EVENTS_OUT}/replay/1", f"{EVENTS_OUT}/replay/2", ("GET",)),
         ("received-events", "/api/victim/$events/in", "/api/victim/$events/in?schema=hidden&key=1", ("GET",)),
         ("received-event", "/api/victim/$events/in/1", "/api/victim/$events/in/2", ("GET",)),
+        ("openapi", "/api/victim/openapi.json", "/api/victim/openapi.json?x", ("GET",)),
+        ("asyncapi", "/api/victim/asyncapi.json", "/api/victim/asyncapi.json?x", ("GET",)),
         ("usage", "/api/victim/$usage", "/api/victim/$usage?days=1", ("GET",)),
         ("ledger-entries", "/api/victim/$usage/entries", "/api/victim/$usage/entries?limit=1", ("GET",)),
     ]
@@ -199,6 +201,10 @@ REST = [
         for method, payload in [("POST", PET), ("PATCH", PET), ("DELETE", GUESSED)]
     ),
     *MANAGEMENT,
+    _rest("GET openapi", "its own URL", "GET", "/api/stranger/openapi.json"),
+    _rest("GET asyncapi", "its own URL", "GET", "/api/stranger/asyncapi.json"),
+    _rest("GET openapi-of-any-tenant", "its URL", "GET", "/openapi.json?tenant=victim"),
+    _rest("page docs", "its URL", "GET", "/docs?tenant=victim"),
     _rest("page livez", "its URL", "GET", "/livez?tenant=victim"),
     _rest("page readyz", "its URL", "GET", "/readyz?tenant=victim"),
 ]
@@ -336,6 +342,7 @@ def _tail(world: World) -> str:
 
 COMMANDS = [
     _command("export_tenant_properties", "the other tenant's name", "stranger"),
+    _command("export_event_schemas", "the other tenant's name", "stranger"),
     _command("explain_rules", "a schema's name", "stranger", "hidden", "POST"),
     _command("explain_rules", "the other's rules", "stranger", "petstore", "POST"),
     _command("test_rule", "a rule's id", "stranger", lambda world: world.of_victim(OutputRule).pk),
