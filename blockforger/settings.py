@@ -54,20 +54,23 @@ INSTALLED_APPS = [
     "django_otp",
     "django_otp.plugins.otp_totp",
     "django_otp.plugins.otp_static",
+    "corsheaders",
+    "drf_spectacular_sidecar",
     "tenants.apps.TenantsConfig",
     "blockforger.backend",
     "eventing",
 ]
 
 MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",  # first: a preflight must not be sent elsewhere
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "blockforger.pages.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "blockforger.pages.CsrfViewMiddleware",
+    "blockforger.pages.AuthenticationMiddleware",
+    "blockforger.pages.MessageMiddleware",
+    "blockforger.pages.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "blockforger.urls"
@@ -102,6 +105,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["ENGINE"] = "blockforger.postgresql"  # whose health check asks nobody
     _TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=30)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5,
@@ -111,6 +115,10 @@ else:
         " -c cursor_tuple_fraction=1",
         keepalives_idle=30,
         tcp_user_timeout=30_000,
+        # What is executed again and again is planned once per connection. A pooler that hands connections out by
+        # transaction must know of that (PgBouncer does from 1.21 on), or it is to be switched off.
+        server_side_binding=True,
+        prepare_threshold=5 if env.bool("DATABASE_PREPARED_STATEMENTS", default=True) else None,
     )
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -174,6 +182,19 @@ REST_FRAMEWORK = {
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "blockforger.backend.negotiation.JsonNegotiation",
     "EXCEPTION_HANDLER": "blockforger.backend.api.problem_of_exception",
 }
+
+# Which origins may call is each tenant's own: tenants/browsers.py. Keys are sent by scripts, cookies never.
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    *("accept", "authorization", "content-type", "x-api-key"),
+    *("idempotency-key", "if-match", "if-none-match"),
+]
+CORS_EXPOSE_HEADERS = [
+    *("ETag", "Idempotent-Replayed", "Link", "Location", "RateLimit", "RateLimit-Policy"),
+    *("Retry-After", "Schema-Version", "Token-Balance", "Token-Cost"),
+]
+CORS_PREFLIGHT_MAX_AGE = 7200  # the longest that browsers keep
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="filesystem://")
 if CELERY_BROKER_URL.startswith("filesystem:"):

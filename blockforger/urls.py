@@ -4,11 +4,20 @@ from django.contrib import admin
 from django.urls import include, path
 
 from blockforger import health
+from blockforger.backend import descriptions, item_urls
 
 urlpatterns = [
-    path("api/", include("eventing.urls")),  # before the backend's, which take every other name for a schema's
+    path("api/", include(item_urls)),  # first, because nearly every request is for items
+    path("api/", include("eventing.urls")),
     path("api/", include("blockforger.backend.urls")),
+    path("api/", include(item_urls.unknown)),
     path("admin/", admin.site.urls),
+    path(
+        "openapi.json",
+        descriptions.OpenApiOfAnyTenantViewSet.as_view({"get": "retrieve"}),
+        name="openapi-of-any-tenant",
+    ),
+    path("docs", descriptions.docs),
     path("livez", health.livez),
     path("readyz", health.readyz),
 ]

@@ -40,6 +40,8 @@ RULE_FIELDS = (
     "eventbridge_arn",
     ("source", "detail_type"),
     ("operations", "schema_names"),
+    "enabled",
+    ("filter", "on_change", "fields"),
 )
 # The databases differ on where empty values come.
 ORDER_OF_EVENTS = (F("schema_id").asc(nulls_first=True), "position", "id")
@@ -74,6 +76,9 @@ class OutputRuleForm(forms.ModelForm):
 
     class Meta:
         widgets = {"eventbridge_arn": WIDE_TEXT}
+
+    def clean_on_change(self) -> Any:
+        return self.cleaned_data["on_change"] or []
 
     def has_changed(self) -> bool:
         """Also for a new rule that is left as it was filled in: unlike other empty forms, it means something."""

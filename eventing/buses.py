@@ -114,7 +114,7 @@ def after_check(bus: EventBus, finding: Finding, now: datetime) -> _Changes:
     A fault of the check itself holds up nothing, but a bus that was missing stays so until it has been found.
     """
     if finding.existence is Existence.MISSING:
-        return _missing(bus.missing_since or now, now, _how_to_make(bus.arn))
+        return _missing(bus.missing_since or now, now, how_to_make(bus.arn))
     if finding.existence is Existence.UNANSWERED:
         if bus.missing_since is not None:
             return _missing(bus.missing_since, now, bus.pause_reason)
@@ -306,7 +306,8 @@ def _missing(since: datetime, now: datetime, reason: str) -> _Changes:
     }
 
 
-def _how_to_make(arn: str) -> str:
+def how_to_make(arn: str) -> str:
+    """What to do about a bus that does not exist."""
     _, _, _, region, account, resource = arn.split(":", 5)
     name = resource.partition("/")[2]
     return (

@@ -118,7 +118,9 @@ def _item_of(value: JsonValue) -> tuple[str, str] | None:
 
 
 def _rule(value: JsonValue) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_RULE else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_RULE:
+        return None
+    return int(value) if value == int(value) else None  # for JSON Schema, 7.0 is an integer
 
 
 def _bus(value: JsonValue) -> str | None:

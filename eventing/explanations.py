@@ -3,25 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
 
+from blockforger.backend import keys
+from blockforger.backend.merge_patch import merged
+from blockforger.backend.models import Method
 from eventing import event_format, rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Schema
     from eventing.rules import Rule
     from tenants.models import Tenant
 
+# What nobody knows before the write.
+_KEY, _EVENT = "{key}", "urn:blockforger:event:{id}:{sequence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that might be: what an event of it says, and the item before and after."""
+
+    operation: str
+    payload: JsonObject
+    before: JsonObject | None
+    after: JsonObject | None
+
+    @classmethod
+    def of(cls, operation: str, payload: JsonObject, *, before: JsonObject | None, key_field: str) -> Self:
+        """The write that sends this payload to an item that is `before`, as the API would carry it out.
+
+        Nothing is checked against the schema. Of a DELETE, a payload is taken for the item if no `before` is given.
+        """
+        if operation == Method.POST:
+            return cls(operation, payload, None, payload)
+        if operation == Method.DELETE:
+            gone = payload if before is None else before
+            return cls(operation, {name: gone[name] for name in [key_field] if name in gone}, gone, None)
+        if before is not None and key_field in before:
+            payload = keys.with_key(payload, field=key_field, value=before[key_field])
+        after = merged(before, payload) if operation == Method.PATCH else payload
+        return cls(operation, payload, before, after)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a rule would send, and to which bus."""
+    """What a rule would send, and to which bus: an entry of PutEvents."""
 
     bus_arn: str
     source: str
     detail_type: str
+    resources: list[str]
     detail: JsonObject
+
+    @property
+    def entry(self) -> JsonObject:
+        """The entry, with `Detail` as the object that it is the text of."""
+        return {
+            "Source": self.source,
+            "DetailType": self.detail_type,
+            "EventBusName": self.bus_arn,
+            "Resources": [*self.resources],
+            "Detail": self.detail,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +79,50 @@ class Explanation:
     mismatch: str | None
     event: Event | None
 
+    @property
+    def document(self) -> JsonObject:
+        event = self.event.entry if self.event else None
+        return {"id": self.rule.pk, "matches": event is not None, "mismatch": self.mismatch, "event": event}
 
-def explain(tenant: Tenant, schema: Schema, operation: str, payload: JsonObject) -> list[Explanation]:
-    """What each of the tenant's rules makes of a write of that schema: all rules, in the order of their events.
 
-    The payload is taken as it is: it is not checked against the schema.
-    """
-    detail = event_format.detail_of(tenant.name, schema.name, operation, payload)
+def explain(tenant: Tenant, schema: Schema, write: Write) -> list[Explanation]:
+    """What each of the tenant's rules makes of a write of that schema: all rules, in the order of their events."""
+    return explain_by(rules.of_tenant(tenant), tenant, schema, write)
+
+
+def explain_by(own: Iterable[Rule], tenant: Tenant, schema: Schema, write: Write) -> list[Explanation]:
+    """The same of any rules."""
     explanations = []
-    for rule in rules.of_tenant(tenant):
-        mismatch = rules.mismatch(rule, schema, operation)
-        detail_type = rules.detail_type_of(rule, schema.name, operation)
-        event = Event(rule.eventbridge_arn, rule.source, detail_type, detail) if mismatch is None else None
-        explanations.append(Explanation(rule, mismatch, event))
+    for rule in own:
+        mismatch = rules.mismatch(rule, schema, write.operation, before=write.before, after=write.after)
+        if mismatch is None:
+            explanations.append(Explanation(rule, None, _event(rule, tenant, schema, write)))
+        else:
+            text = mismatch if isinstance(mismatch, str) else f"its filter is not met: {mismatch}"
+            explanations.append(Explanation(rule, text, None))
     return explanations
+
+
+def event_of(
+    rule: Rule, tenant_name: str, schema_name: str, operation: str, payload: JsonObject, resources: list[str]
+) -> Event:
+    """The event of the rule with that payload."""
+    return Event(
+        rule.eventbridge_arn,
+        rule.source,
+        rules.detail_type_of(rule, schema_name, operation),
+        resources,
+        event_format.detail_of(tenant_name, schema_name, operation, payload),
+    )
+
+
+def item_urn(tenant_name: str, schema_name: str, key: str) -> str:
+    """The item among the `Resources` of an event."""
+    return f"urn:blockforger:item:{tenant_name}:{schema_name}:{quote(key, safe='')}"
+
+
+def _event(rule: Rule, tenant: Tenant, schema: Schema, write: Write) -> Event:
+    key = write.payload.get(schema.key_field)
+    urn = item_urn(tenant.name, schema.name, "") + _KEY if key is None else item_urn(tenant.name, schema.name, str(key))
+    payload = rules.payload_of(rule, schema, write.payload)
+    return event_of(rule, tenant.name, schema.name, write.operation, payload, [urn, _EVENT])

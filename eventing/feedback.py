@@ -9,11 +9,9 @@ import json
 from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
-from django.db import transaction
-
 from blockforger.backend import json_values
 from blockforger.backend.models import WRITES, is_schema_name
-from eventing import lanes, nudges, rules
+from eventing import lanes, rules
 from eventing.models import DEFAULT_SOURCE, OutboxEvent
 from tenants.redaction import redacted
 
@@ -54,8 +52,6 @@ def events_of(settled: EventSettled, **_: object) -> list[OutboxEvent]:
         stream=stream,
         lane=lanes.lane_of(stream),
     )
-    # Robust, as for the events of a write.
-    transaction.on_commit(nudges.nudge, robust=True)
     return [event]
 
 

@@ -78,6 +78,26 @@ class OutputRule(Configuration):
     )
     operations = models.JSONField(default=list, blank=True, help_text="Empty: all four.")
     schema_names = models.JSONField(default=list, blank=True, help_text="Empty: all schemas.")
+    enabled = models.BooleanField(
+        default=True, db_default=True, help_text="Off: it matches nothing, and keeps its place."
+    )
+    # The defaults of the database serve processes that do not know these columns yet.
+    filter = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='Conditions on the item, as in EventBridge\'s rules: {"status": ["sold"]}. Empty: none.',
+    )
+    on_change = models.JSONField(
+        default=list,
+        db_default=models.Value([], models.JSONField()),
+        blank=True,
+        help_text='Paths such as ["status", "owner.city"], of which one must have changed. Empty: none.',
+    )
+    fields = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='What is sent: {"keep": […]} or {"drop": […]}, and {"mask": […]} for "***". Empty: all.',
+    )
 
     class Meta:
         # NULLs first on every database: a tenant's rules come before its schemas'.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
 
+    from blockforger.backend.json_values import JsonObject
     from blockforger.backend.signals import ItemWritten
     from eventing.answers import Answer
     from eventing.lanes import Lease
@@ -49,12 +50,12 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
 
     The receiver of `item_written`; the backend saves them in the write's own transaction.
     """
-    matching = rules.matching(written.tenant, written.schema, written.method)
+    matching = rules.matching(
+        written.tenant, written.schema, written.method, before=written.before, after=written.after
+    )
     if not matching:
         return []
-    detail = json_values.compact(
-        event_format.detail_of(written.tenant.name, written.schema.name, written.method, written.payload)
-    )
+    whole = _detail(written, written.payload)
     item_urn = f"urn:blockforger:item:{written.tenant.name}:{written.schema.name}:{quote(written.item_key, safe='')}"
     events = []
     for place, rule in enumerate(matching):
@@ -72,15 +73,26 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
                 source=rule.source,
                 detail_type=rules.detail_type_of(rule, written.schema.name, written.method),
                 item_urn=item_urn,
-                detail=detail,
+                detail=_detail(written, rules.payload_of(rule, written.schema, written.payload))
+                if rule.projection
+                else whole,
                 time=written.at,
                 stream=stream,
                 lane=lanes.lane_of(stream),
             )
         )
-    # Robust: the write is committed by then, and no fault of a nudge may be answered as one of the write.
-    transaction.on_commit(nudges.nudge, robust=True)
     return events
+
+
+def _detail(written: ItemWritten, payload: JsonObject) -> str:
+    return json_values.compact(
+        event_format.detail_of(written.tenant.name, written.schema.name, written.method, payload)
+    )
+
+
+def nudge(**_: object) -> None:
+    """Have what was committed sent soon: the receiver of `rows_committed`."""
+    nudges.nudge()
 
 
 def lanes_with_work(*, at: datetime) -> list[int]:

@@ -23,9 +23,8 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from eventing import answers, aws, buses, lanes, outbox, rule_checks
+from eventing import answers, aws, bus_questions, buses, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
-from eventing.buses import Existence, Finding
 from eventing.entries import MAX_ENTRIES, entry_of, take_call
 from eventing.outbox import Tally
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from eventing.buses import Finding
     from eventing.lanes import Lease
     from eventing.models import OutboxEvent
 
@@ -159,7 +159,7 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
         arns = {event.bus_arn for event in events}
         turns = buses.take_turns(arns, checked={arn for arn in arns if _is_allowed(arn)})
         for arn in turns.checks:
-            asides.begin(partial(_describe, arn), partial(_finish_check, arn))
+            asides.begin(partial(bus_questions.describe, arn), partial(_finish_check, arn))
         probes |= {event.bus_arn: event for event in reversed(events) if event.bus_arn in turns.probes}
         _begin_probes(lease, list(probes.values()), asides)
         with closing(_send(lease, [event for event in events if event.bus_arn in turns.sends], threads)) as sending:
@@ -186,29 +186,6 @@ def _begin_probes(lease: Lease, events: Sequence[OutboxEvent], asides: _Asides) 
 
     for event in events:
         asides.begin(partial(_call, lease, [event], Counter()), partial(finish, event.lane))
-
-
-def _describe(arn: str) -> Finding:
-    """Ask whether the bus exists. An ARN names buses of other accounts too (API reference of DescribeEventBus)."""
-    region, account = arn.split(":")[3:5]
-    try:
-        aws.bus_checks_client(region).describe_event_bus(Name=arn)
-    except aws.ERRORS as error:
-        finding = buses.finding_of(error)
-        if finding.existence is Existence.MISSING and _is_of_another_account(account):
-            finding = Finding(Existence.ELSEWHERE, finding.error)
-        logger.warning("DescribeEventBus of %s: %s", arn, finding.error)
-        return finding
-    return Finding(Existence.FOUND)
-
-
-def _is_of_another_account(account: str) -> bool:
-    """False also if we cannot find out: events that wait can be seen, swallowed ones cannot."""
-    try:
-        return aws.own_account() != account
-    except aws.ERRORS as error:
-        logger.warning("GetCallerIdentity: %s", error)
-        return False
 
 
 def _finish_check(arn: str, finding: Finding) -> Tally:

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from django.conf import settings
 
+from blockforger.backend import item_paths, json_values
+from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, is_schema_name
+from eventing import patterns, projections
 from eventing.models import DEFAULT_SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-COLUMNS = ("eventbridge_arn", "source", "detail_type", "operations", "schema_names")
+    from blockforger.backend.json_values import JsonValue
+
+COLUMNS = (
+    *("eventbridge_arn", "source", "detail_type", "operations", "schema_names"),
+    *("enabled", "filter", "on_change", "fields"),
+)
 INPUT_SOURCE = "blockforger-input"
 MAX_SOURCE = 256
 MAX_DETAIL_TYPE = 128
 MAX_SCHEMA_NAME = 64
+MAX_PATHS = 50
+MAX_PATH = 500
 
 _ARN_FORM = "arn:aws:events:{region}:{account}:event-bus/{name}"
 _ARN = re.compile(
@@ -60,6 +70,12 @@ def problems_of(
         ),
         "operations": _problems_of_operations(operations),
         "schema_names": _problems_of_schema_names(schema_names),
+        "enabled": [] if isinstance(values["enabled"], bool) else ["Write true, or false for a rule that rests."],
+        "filter": [
+            f"{pointer}: {message}" if pointer else message for pointer, message in problems_of_filter(values["filter"])
+        ],
+        "on_change": _problems_of_paths(values["on_change"]),
+        "fields": _problems_of_fields(values["fields"]),
     }
     return {column: problems for column, problems in found.items() if problems}
 
@@ -106,6 +122,18 @@ def problems_of_arn(arn: object, tenant_patterns: Sequence[str]) -> list[str]:
             "operator to add it to them."
         )
     return problems
+
+
+def problems_of_filter(value: object) -> list[tuple[str, str]]:
+    """What is wrong with a filter, as JSON Pointers into it with messages."""
+    if value is None:
+        return []
+    document = cast("JsonValue", value)
+    try:
+        json_values.check_portable(document)
+    except NotPortable as error:
+        return [(error.pointer, error.message)]
+    return patterns.check(document)
 
 
 def _problems_of_source(source: object) -> list[str]:
@@ -155,6 +183,41 @@ def _problems_of_schema_names(names: object) -> list[str]:
         f"'{name}' cannot be the name of a schema. {remedy}"
         for name in dict.fromkeys(names)
         if not is_schema_name(schema_name_of(name))
+    ]
+
+
+def _problems_of_paths(paths: object) -> list[str]:
+    if not _is_list_of_texts(paths):
+        return ['Use a list of paths, such as ["status", "owner.city"].']
+    if len(paths) > MAX_PATHS:
+        return [f"Use {MAX_PATHS} paths at the most, or outer ones: 'owner' stands for all that is in it."]
+    problems = []
+    for path in dict.fromkeys(paths):
+        shown = path[:100]
+        if not path or len(path) > MAX_PATH or not all(item_paths.parsed(path)):
+            problems.append(
+                f"'{shown}' is no path. Use names with a dot between them and a backslash before each dot, comma, "
+                f"bracket or backslash in one, {MAX_PATH} characters at the most."
+            )
+        elif path.startswith("/"):
+            problems.append(f"'{shown}' looks like a JSON Pointer. Write the path with dots, such as owner.city.")
+        elif paths.count(path) > 1:
+            problems.append(f"'{shown}' stands there more than once. Name it once.")
+    return problems
+
+
+def _problems_of_fields(fields: object) -> list[str]:
+    if fields is None:
+        return []
+    names = (projections.KEEP, projections.DROP, projections.MASK)
+    if not isinstance(fields, dict) or not fields or not fields.keys() <= set(names):
+        return ['Use an object such as {"keep": ["status"]} or {"drop": ["notes"], "mask": ["owner.mail"]}.']
+    if projections.KEEP in fields and projections.DROP in fields:
+        return ["Use keep or drop, not both: what is not kept is dropped."]
+    return [
+        f"{name}: {problem}"
+        for name, paths in fields.items()
+        for problem in (_problems_of_paths(paths) or ([] if paths else ["Name a path, or leave it out."]))
     ]
 
 

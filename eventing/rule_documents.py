@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject, JsonValue
 
+_ALWAYS = {"eventbridge_arn", "source", "detail_type"}
 _MEMBERS = ", ".join(rule_checks.COLUMNS)
 
 
@@ -24,6 +25,23 @@ class RuleDocument(TypedDict):
     detail_type: str
     operations: list[str]
     schema_names: list[str]
+    enabled: bool
+    filter: JsonObject | None
+    on_change: list[str]
+    fields: dict[str, list[str]] | None
+
+
+# What a rule says that does not say more than its bus; lists that are empty mean all.
+_DEFAULTS: JsonObject = {
+    "source": DEFAULT_SOURCE,
+    "detail_type": DEFAULT_DETAIL_TYPE,
+    "operations": [],
+    "schema_names": [],
+    "enabled": True,
+    "filter": None,
+    "on_change": [],
+    "fields": None,
+}
 
 
 def read(
@@ -44,16 +62,14 @@ def read(
         for name in (name for name in element if name not in rule_checks.COLUMNS):
             message = f"A rule has no member '{name}'. Remove it, or use one of {_MEMBERS}."
             problems.append((f"/{index}/{json_values.escaped(name)}", message))
-        filled: JsonObject = {
-            "eventbridge_arn": None,
-            "source": DEFAULT_SOURCE,
-            "detail_type": DEFAULT_DETAIL_TYPE,
-            "operations": [],
-            "schema_names": [],
-            **element,
-        }
+        filled: JsonObject = {"eventbridge_arn": None, **_DEFAULTS, **element}
         found = rule_checks.problems_of(filled, own_schema=own_schema, tenant_patterns=tenant_patterns)
-        problems += [(f"/{index}/{column}", message) for column, messages in found.items() for message in messages]
+        for column, messages in found.items():
+            if column == "filter":
+                places = rule_checks.problems_of_filter(filled["filter"])
+                problems += [(f"/{index}/filter{pointer}", message) for pointer, message in places]
+            else:
+                problems += [(f"/{index}/{column}", message) for message in messages]
         if not found:
             documents.append(_normalized(filled))
     return documents, problems
@@ -65,8 +81,9 @@ def of_row(row: OutputRule) -> RuleDocument:
 
 
 def written(document: RuleDocument) -> JsonObject:
-    """The JSON of a rule; lists that are empty, and so mean all, are left out."""
-    return {name: value for name, value in cast("JsonObject", document).items() if value != []}
+    """The JSON of a rule; what is optional and says nothing is left out."""
+    said = cast("JsonObject", document)
+    return {name: value for name, value in said.items() if name in _ALWAYS or value != _DEFAULTS[name]}
 
 
 def described(document: RuleDocument) -> str:
@@ -78,10 +95,27 @@ def described(document: RuleDocument) -> str:
         text += f", source '{document['source']}'"
     if document["detail_type"] != DEFAULT_DETAIL_TYPE:
         text += f", detail-type '{document['detail_type']}'"
-    return text
+    if document["filter"]:
+        text += f", if {json_values.compact(document['filter'])}"
+    if document["on_change"]:
+        text += f", on a change of {', '.join(document['on_change'])}"
+    for name, paths in (document["fields"] or {}).items():
+        text += f", {name} {', '.join(paths)}"
+    return text if document["enabled"] else f"{text} (disabled)"
 
 
 def _normalized(values: JsonObject) -> RuleDocument:
     document = cast("RuleDocument", {column: values[column] for column in rule_checks.COLUMNS})
     document["schema_names"] = [rule_checks.schema_name_of(name) for name in document["schema_names"]]
+    document["filter"] = cast("JsonObject | None", _canonical(values["filter"]))
+    document["fields"] = cast("dict[str, list[str]] | None", _canonical(values["fields"]))
     return document
+
+
+def _canonical(value: JsonValue) -> JsonValue:
+    """The value as it reads before and after it was stored: jsonb orders members, and makes 100 of 1e2."""
+    if isinstance(value, dict):
+        return {name: _canonical(member) for name, member in sorted(value.items())}
+    if isinstance(value, list):
+        return list(map(_canonical, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value

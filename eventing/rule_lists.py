@@ -11,8 +11,9 @@ from django.db import transaction
 
 from blockforger.backend import deadlocks, json_values
 from blockforger.backend.errors import DocumentInvalid
-from eventing import rule_documents, rules
-from eventing.models import AllowedBus, OutputRule
+from eventing import rule_documents, rule_warnings, rules
+from eventing.models import AllowedBus, EventBus, OutputRule
+from eventing.rules import Rule
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from blockforger.backend.models import Schema
     from blockforger.backend.preconditions import Preconditions
     from eventing.rule_documents import RuleDocument
+    from eventing.rule_warnings import Owned, Warned
 
 RULES, SCHEMAS = "rules", "schemas"
 
@@ -110,6 +112,30 @@ def document_of(tenant: Tenant) -> JsonObject:
     return {RULES: own, SCHEMAS: of_schemas}
 
 
+def warnings_of(tenant: Tenant) -> list[Warned]:
+    """What the rules of a tenant may not mean, as they are stored."""
+    schemas = {schema.pk: schema for schema in tenant.schemas.order_by("name")}
+    lists: dict[str | None, list[RuleDocument]] = {}
+    for row in _rows(tenant):
+        owner = schemas[row.schema_id].name if row.schema_id is not None else None
+        lists.setdefault(owner, []).append(rule_documents.of_row(row))
+    rules_of_all = rule_warnings.owned(lists)
+    paths = {
+        schema.name: rule_warnings.paths_of(schema.parsed_document(), schema.key_field) for schema in schemas.values()
+    }
+    return [
+        *rule_warnings.of_rules(rules_of_all, paths),
+        *rule_warnings.of_pairs(rules_of_all, paths),
+        *rule_warnings.of_buses(rules_of_all, buses_of(rules_of_all)),
+    ]
+
+
+def buses_of(listed: Sequence[Owned]) -> dict[str, EventBus]:
+    """What is known of the buses that rules name, by ARN."""
+    arns = {rule.document["eventbridge_arn"] for rule in listed}
+    return {bus.arn: bus for bus in EventBus.objects.filter(arn__in=arns)}
+
+
 def etag_of(tenant: Tenant) -> str:
     """A strong entity tag of the rules: the number that grows with each change of what is cached of the tenant."""
     return f'"{tenant.configuration_version}"'
@@ -122,6 +148,17 @@ def replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> T
     """
     # Done again when a schema that is named was deleted meanwhile.
     return deadlocks.retried(partial(_replace, tenant, value, preconditions))
+
+
+def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
+    """The rules of a document, as they would be if they were stored. Raises DocumentInvalid."""
+    schemas = {schema.name: schema for schema in tenant.schemas.defer("document", "meta").order_by("pk")}
+    wanted = _read(tenant, value, schemas)
+    return [
+        Rule.of(OutputRule(pk=0, tenant=tenant, schema=schema, **document))
+        for schema in (None, *schemas.values())
+        for document in wanted.get(schema, ())
+    ]
 
 
 def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:

@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db.models import F
 from django.db.models.signals import post_delete, post_save
 
-from eventing import rule_checks
+from blockforger.backend import item_paths
+from blockforger.backend.items import EVENT_OVERHEAD
+from eventing import patterns, rule_checks
 from eventing.models import AllowedBus, FeedbackBus, OutputRule
+from eventing.projections import Projection, has_changed
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
+    from blockforger.backend.item_paths import Names
+    from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Schema
+    from eventing.patterns import Pattern, Unmet
 
 _CACHED_TENANTS = 1024
 
@@ -35,6 +42,11 @@ class Rule:
     # Empty: all.
     operations: tuple[str, ...]
     schema_names: tuple[str, ...]
+    enabled: bool = True
+    filter: Pattern | None = None
+    # Paths, of which one must have changed. Empty: a change of none is asked for.
+    on_change: tuple[Names, ...] = ()
+    projection: Projection | None = None
 
     @classmethod
     def of(cls, row: OutputRule) -> Rule:
@@ -46,6 +58,10 @@ class Rule:
             detail_type=row.detail_type,
             operations=tuple(row.operations),
             schema_names=tuple(rule_checks.schema_name_of(name) for name in row.schema_names),
+            enabled=row.enabled,
+            filter=patterns.compiled(row.filter) if row.filter is not None else None,
+            on_change=tuple(map(item_paths.parsed, row.on_change)),
+            projection=Projection.of(row.fields) if row.fields else None,
         )
 
 
@@ -57,13 +73,21 @@ class Configuration:
     feedback_bus: str | None
 
 
-def matching(tenant: Tenant, schema: Schema, operation: str) -> list[Rule]:
+def matching(
+    tenant: Tenant,
+    schema: Schema,
+    operation: str,
+    *,
+    before: JsonObject | None = None,
+    after: JsonObject | None = None,
+) -> list[Rule]:
     """The rules that ask for an event of such a write, in the order in which their events go out.
 
     The tenant's rules come first, by position, then the schema's own. Costs two queries when the tenant's
     configuration has changed since this process last asked, and none otherwise.
     """
-    return [rule for rule in of_tenant(tenant) if mismatch(rule, schema, operation) is None]
+    rules = of_tenant(tenant)
+    return [rule for rule in rules if mismatch(rule, schema, operation, before=before, after=after) is None]
 
 
 def of_tenant(tenant: Tenant) -> tuple[Rule, ...]:
@@ -71,20 +95,45 @@ def of_tenant(tenant: Tenant) -> tuple[Rule, ...]:
     return _configuration(tenant.pk, tenant.configuration_version).rules
 
 
+def find(tenant: Tenant, pk: int) -> Rule | None:
+    """The tenant's rule with that id, be it of a schema or its own."""
+    return next((rule for rule in of_tenant(tenant) if rule.pk == pk), None)
+
+
 def feedback_bus_of(tenant: Tenant) -> str | None:
     """The ARN of the bus on which the tenant wants feedback, if it does. As cheap as its rules."""
     return _configuration(tenant.pk, tenant.configuration_version).feedback_bus
 
 
-def mismatch(rule: Rule, schema: Schema, operation: str) -> str | None:
-    """Why the rule does not match such a write; None if it does."""
+def mismatch(
+    rule: Rule, schema: Schema, operation: str, *, before: JsonObject | None = None, after: JsonObject | None = None
+) -> str | Unmet | None:
+    """Why the rule does not match such a write, as a text or what becomes one; None if it does.
+
+    `before` and `after` are the item as it was and as it is; None where there was or is none. A filter looks at the
+    item as it is, or as it was where it is gone (docs/decisions/0014).
+    """
+    if not rule.enabled:
+        return "it is disabled"
     if rule.schema_id not in (None, schema.pk):
         return "it is of another schema"
     if rule.operations and operation not in rule.operations:
         return f"it is for {', '.join(rule.operations)} only"
     if rule.schema_names and schema.name not in rule.schema_names:
         return f"it is for {', '.join(rule.schema_names)} only"
-    return None
+    if rule.on_change and not any(has_changed(path, before, after) for path in rule.on_change):
+        return f"nothing has changed in {', '.join(map(item_paths.written, rule.on_change))}"
+    if rule.filter is None:
+        return None
+    return rule.filter.unmet((before if after is None else after) or {})
+
+
+def payload_of(rule: Rule, schema: Schema, payload: JsonObject) -> JsonObject:
+    """What the rule sends of a payload."""
+    if rule.projection is None:
+        return payload
+    limit = settings.BLOCKFORGER_MAX_EVENT_BYTES - EVENT_OVERHEAD
+    return rule.projection.of_payload(payload, schema.key_field, max_bytes=limit)
 
 
 def detail_type_of(rule: Rule, schema_name: str, operation: str) -> str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from rest_framework.response import Response
 
+from blockforger.backend.errors import ResourceUnknown
 from blockforger.backend.request_bodies import PayloadParser
-from blockforger.backend.requests import ManagementViewSet, check_parameters, preconditions_of
-from eventing import rule_lists
+from blockforger.backend.requests import ManagementViewSet, check_parameters, payload_of, preconditions_of
+from eventing import backtests, explanations, rule_lists, rule_requests, rule_tests, rules
 from tenants.models import Permission
 
 if TYPE_CHECKING:
@@ -42,3 +43,52 @@ class RulesViewSet(ManagementViewSet):
 
 def _rules(tenant: Tenant) -> Response:
     return Response(rule_lists.document_of(tenant), headers={"ETag": rule_lists.etag_of(tenant)})
+
+
+class RuleExplanationsViewSet(ManagementViewSet):
+    """What the rules make of a write that might be."""
+
+    parser_classes = [PayloadParser]
+
+    def create(self, request: Request, tenant: str) -> Response:
+        owner = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key.tenant
+        check_parameters(request, [])
+        asked = payload_of(request)
+        if rule_requests.names_item(asked):  # what is told of it shows some of it
+            self.caller_of(request, tenant, Permission.BACKEND_CALLS)
+        schema, write = rule_requests.write(asked, owner)
+        found = explanations.explain(owner, schema, write)
+        warnings = [str(warned) for warned in rule_lists.warnings_of(owner)]
+        return Response({"rules": [explanation.document for explanation in found], "warnings": warnings})
+
+
+class RuleTestsViewSet(ManagementViewSet):
+    """Sample events, sent to see what the bus says."""
+
+    parser_classes = [PayloadParser]
+
+    def create(self, request: Request, tenant: str, number: str) -> Response:
+        owner = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key.tenant
+        check_parameters(request, [])
+        payload = rule_requests.sample(payload_of(request))
+        rule = rules.find(owner, int(number))
+        if rule is None:
+            raise ResourceUnknown("The tenant has no rule with that id. See which ids there are at $rules.")
+        allowance = rule_tests.allowance_of(owner)
+        if allowance and allowance.left < 0:
+            self.allowance = allowance  # whose Retry-After is the answer's
+            allowance.check()
+        return Response(rule_tests.send(rule, owner, payload).document)
+
+
+class BacktestsViewSet(ManagementViewSet):
+    """What other rules would have sent for the last writes."""
+
+    parser_classes = [PayloadParser]
+
+    def create(self, request: Request, tenant: str) -> Response:
+        owner = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key.tenant
+        self.caller_of(request, tenant, Permission.READ_EVENTS)  # the answer shows some
+        check_parameters(request, [])
+        document, last = rule_requests.backtest(payload_of(request))
+        return Response(backtests.compare(owner, rule_lists.read(owner, document), last=last).document)

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from blockforger.backend import schema_changes, schema_keys
 from blockforger.backend.models import Schema
-from eventing import rule_lists, rules, tenant_files
+from eventing import rule_lists, rule_warnings, rules, tenant_files
 from eventing.file_problems import Problem
 from eventing.models import AllowedBus, FeedbackBus, OutputRule
 from eventing.tenant_plans import Stored, TenantPlan
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from eventing.rule_warnings import Warned
     from eventing.tenant_files import TenantDocument
     from eventing.tenant_plans import SchemaPlan
 
@@ -48,6 +49,15 @@ def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
             if not tenant_plan.is_empty:
                 _apply(tenant_plan)
     return plans
+
+
+def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
+    """What those may want to know who only ask: of rules that send the same, and of their buses."""
+    listed = tenant_plan.listed_rules()
+    return [
+        *rule_warnings.of_pairs(listed, tenant_plan.paths()),
+        *rule_warnings.of_buses(listed, rule_lists.buses_of(listed)),
+    ]
 
 
 def _documents(paths: Iterable[Path]) -> list[TenantDocument]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blockforger.backend import schema_changes
+from eventing import rule_documents, rule_warnings
 from eventing.rule_lists import RulesPlan
 from eventing.tenant_files import FEEDBACK, INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from blockforger.backend.item_paths import Paths
     from blockforger.backend.models import Schema
     from eventing.models import OutputRule
+    from eventing.rule_documents import RuleDocument
+    from eventing.rule_warnings import Owned
     from eventing.tenant_files import SchemaDocument, TenantDocument
     from tenants.models import Tenant
 
@@ -113,15 +118,27 @@ class TenantPlan:
 
     def _warning_lines(self) -> Iterator[str]:
         yield from (f"! {warning}" for warning in self.wanted.warnings)
-        known = {schema.name for schema in self.wanted.schemas} | set(self.stored.schemas if self.stored else ())
-        for place, rule in enumerate(self.wanted.rules):
-            for name in rule["schema_names"]:
-                if name not in known:
-                    yield f"! rule {place + 1}: the tenant has no schema '{name}'"
+        yield from (f"! {warned}" for warned in rule_warnings.of_rules(self.listed_rules(), self.paths()))
+
+    def listed_rules(self) -> list[Owned]:
+        """The rules as the plan leaves them, those of schemas without files included."""
+        lists: dict[str | None, list[RuleDocument]] = {None: self.wanted.rules}
+        for name, schema in self.stored.schemas.items() if self.stored else ():
+            rows = self.stored.rules.get(schema.pk, ()) if self.stored else ()
+            lists[name] = list(map(rule_documents.of_row, rows))
+        lists |= {schema.name: schema.rules for schema in self.wanted.schemas}
+        return rule_warnings.owned(lists)
+
+    def paths(self) -> dict[str, Paths]:
+        """What the schemas know of their items, as the plan leaves them."""
+        stored = self.stored.schemas if self.stored else {}
+        paths = {
+            name: rule_warnings.paths_of(schema.parsed_document(), schema.key_field) for name, schema in stored.items()
+        }
         for schema in self.wanted.schemas:
-            for place, rule in enumerate(schema.rules):
-                if rule["schema_names"] and schema.name not in rule["schema_names"]:
-                    yield f"! schema {schema.name}, rule {place + 1}: matches nothing, for it names other schemas only"
+            key_field = str(schema.meta.get("key", "id"))
+            paths[schema.name] = rule_warnings.paths_of(json.loads(schema.document), key_field)
+        return dict(sorted(paths.items()))
 
     def _rules_plans(self) -> list[RulesPlan]:
         return [self.rules, *(schema.rules for schema in self.schemas)]

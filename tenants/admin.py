@@ -25,7 +25,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from tenants import admin_keys, admin_tokens, members, two_factor
 from tenants.admin_scope import Editable, ModelAdmin, OperatorsOnly, Scoped, TenantFilter, access_of, pretty_json
 from tenants.members import OPERATORS, OWNERS
-from tenants.models import ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
+from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["admin_keys", "admin_tokens"]  # they register themselves
 
-# Whoever may change users can become any of them, in any tenant. Of second factors, the secrets would be shown.
+# Whoever may change users can become any of them, in any tenant. Groups and permissions count for nothing. Of second
+# factors, the secrets would be shown.
 admin.site.unregister([User, Group, TOTPDevice, StaticDevice])
 
 
@@ -45,6 +46,14 @@ class UserAdmin(OperatorsOnly, auth_admin.UserAdmin, unfold_admin.ModelAdmin):
     form = unfold_forms.UserChangeForm
     add_form = unfold_forms.UserCreationForm
     change_password_form = unfold_forms.AdminPasswordChangeForm
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        ("Personal info", {"fields": ("first_name", "last_name", "email")}),
+        ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser")}),
+        ("Important dates", {"fields": ("last_login", "date_joined")}),
+    )
+    list_filter = ("is_staff", "is_superuser", "is_active")
+    filter_horizontal = ()
     actions = ["forget_second_factor"]
     list_fullwidth = True
 
@@ -57,11 +66,6 @@ class UserAdmin(OperatorsOnly, auth_admin.UserAdmin, unfold_admin.ModelAdmin):
             two_factor.turn_off(user)
             self.log_change(request, user, "Second factor forgotten.")
         self.message_user(request, f"Second factors forgotten: {len(queryset)}.", messages.SUCCESS)
-
-
-@admin.register(Group)
-class GroupAdmin(OperatorsOnly, auth_admin.GroupAdmin, unfold_admin.ModelAdmin):
-    pass
 
 
 class UserNameField(forms.CharField):
@@ -120,6 +124,11 @@ class MembershipInline(Scoped, unfold_admin.TabularInline):
     extra = 0
 
 
+class AllowedOriginInline(Scoped, unfold_admin.TabularInline):
+    model = AllowedOrigin
+    extra = 0
+
+
 @admin.register(Membership)
 class MembershipAdmin(ModelAdmin):
     form = MembershipForm
@@ -152,7 +161,7 @@ class TenantAdmin(Editable):
     list_filter = ["accepts_events"]
     list_select_related = ["account"]
     search_fields = ["name"]
-    inlines = [MembershipInline]
+    inlines = [MembershipInline, AllowedOriginInline]
     empty_text = "A tenant owns schemas, keys, rules and tokens. You see those of which you are a member."
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]

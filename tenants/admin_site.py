@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     View = Callable[..., HttpResponse]
 
-# No inline script, no style sheet in a page, and nothing from elsewhere. Alpine.js, which unfold's templates are written
-# for, makes functions of their expressions ('unsafe-eval'; its build that does without does not understand them) and
-# sets styles of single elements ('unsafe-inline', for these attributes alone).
+# No inline script, no style sheet in a page, and nothing from elsewhere. Alpine.js, for which unfold's templates are
+# written, makes functions of their expressions ('unsafe-eval'; its build that does without does not understand them),
+# and sets styles of single elements ('unsafe-inline', for these attributes alone).
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self'; style-src-attr 'unsafe-inline'; "
     "font-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "

@@ -8,6 +8,11 @@ class TenantsConfig(AppConfig):
     name = "tenants"
     default_auto_field = "django.db.models.BigAutoField"
 
+    def ready(self) -> None:
+        from tenants import browsers
+
+        browsers.connect()
+
 
 class AdminConfig(admin_apps.AdminConfig):
     """Django's admin, with our site."""

@@ -13,7 +13,7 @@ from tenants.models import EntryKind, LedgerEntry, TokenAccount
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from tenants.models import Tenant
 
@@ -76,9 +76,14 @@ def debit(claims: Mapping[int, Claim]) -> dict[int, Debit]:
             for tenant, balance, sequence in cursor.fetchall()
         }
     if poor := claims.keys() - taken.keys():
-        held = dict(TokenAccount.objects.filter(pk__in=poor).values_list("pk", "balance"))
-        raise NotCovered({tenant: held.get(tenant, 0) for tenant in poor})
+        raise not_covered(poor)
     return taken
+
+
+def not_covered(tenants: Collection[int]) -> NotCovered:
+    """The error that tells what these accounts hold."""
+    held = dict(TokenAccount.objects.filter(pk__in=tenants).values_list("pk", "balance"))
+    return NotCovered({tenant: held.get(tenant, 0) for tenant in tenants})
 
 
 def debit_entry(

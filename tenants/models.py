@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 TENANT_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+ORIGIN = rf"https?://({_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]+\])(:[1-9][0-9]{{0,4}})?"
 
 
 class Permission(models.TextChoices):
@@ -48,6 +50,9 @@ class Tenant(models.Model):
     extra_properties = models.JSONField(default=dict, blank=True)
     # Grows with every change to what is cached per tenant (its rules); a cache is valid for one number only.
     configuration_version = models.PositiveBigIntegerField(default=0, editable=False)
+    # Grows with every change to what admits a caller: the tenant's name and input flag, its keys, its schemas. Kept by
+    # triggers on PostgreSQL, where processes keep what they know of callers for as long as neither number changes.
+    admission_version = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -55,6 +60,35 @@ class Tenant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class AllowedOrigin(models.Model):
+    """An origin whose pages may call the API of a tenant from a browser (CORS)."""
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="allowed_origins")
+    origin = models.CharField(
+        max_length=253 + 14,
+        validators=[
+            RegexValidator(
+                rf"^{ORIGIN}\Z",
+                "Write an origin as browsers send it: https:// or http://, a host in small letters, and the port, "
+                "unless that is the usual one; no path, and no '*'.",
+            ),
+            RegexValidator(
+                r"^(https://.*:443|http://.*:80)\Z", "Leave the usual port out: browsers do.", inverse_match=True
+            ),
+        ],
+        help_text="Such as https://shop.example or http://localhost:3000.",
+    )
+
+    class Meta:
+        verbose_name_plural = "allowed origins of browsers (CORS)"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "origin"], name="one_allowance_per_tenant_and_origin"),
+        ]
+
+    def __str__(self) -> str:
+        return self.origin
 
 
 class Role(models.TextChoices):

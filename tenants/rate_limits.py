@@ -86,15 +86,17 @@ def take(api_key: str) -> Allowance | None:
     policy = policy_of(settings.BLOCKFORGER_RATE_LIMIT)
     if policy is None or not api_keys.prefix_of(api_key):
         return None
-    return count("rate limits", api_key, policy)
+    # Not the digest that is kept of the key: of that, nothing is to be in Redis.
+    name = hashlib.blake2b(api_key.encode(), digest_size=16, person=b"rate limits").hexdigest()
+    return count(name, policy)
 
 
-def count(purpose: str, text: str, policy: Policy) -> Allowance | None:
-    """Count one more of a text, for that purpose. None if there is nobody to count now."""
+def count(name: str, policy: Policy) -> Allowance | None:
+    """Count one more of what has that name. None if there is nobody to count."""
     window, passed = divmod(time.time(), policy.seconds)
-    # Hashed, and of a key not as its row has it: of what is secret, nothing is to be in Redis.
-    name = hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16, person=purpose.encode()).hexdigest()
-    counted = _counter(settings.BLOCKFORGER_RATE_LIMIT_REDIS_URL, purpose).count(name, int(window), policy.seconds)
+    counted = _counter(settings.BLOCKFORGER_RATE_LIMIT_REDIS_URL, policy.seconds).count(
+        name, int(window), policy.seconds
+    )
     if counted is None:
         return None
     return Allowance(policy, left=policy.quota - counted, seconds=max(1, round(policy.seconds - passed)))
@@ -152,5 +154,5 @@ class _InRedis:
 
 
 @lru_cache(maxsize=32)
-def _counter(url: str, purpose: str) -> Counter:  # noqa: ARG001 - what is counted in a process has one window each
+def _counter(url: str, seconds: int) -> Counter:  # noqa: ARG001 - in a process, windows of one length are counted by one
     return _InRedis(url) if url else _InProcess()

@@ -7,6 +7,8 @@ together, a password may be tried a hundred times in an hour (NIST SP 800-63B).
 
 from __future__ import annotations
 
+import hashlib
+
 from tenants import rate_limits
 from tenants.rate_limits import Policy
 
@@ -19,8 +21,13 @@ def may_try(username: str, address: str) -> bool:
     """Count an attempt to sign in. Gives whether it may go on."""
     name = username.casefold()
     counted = [
-        rate_limits.count("sign-in", f"{address} {name}", OF_A_NAME_AT_AN_ADDRESS),
-        rate_limits.count("sign-in of", name, OF_A_NAME),
-        rate_limits.count("sign-in at", address, OF_AN_ADDRESS),
+        rate_limits.count(_hidden(f"{address} {name}"), OF_A_NAME_AT_AN_ADDRESS),
+        rate_limits.count(_hidden(f"of {name}"), OF_A_NAME),
+        rate_limits.count(_hidden(f"at {address}"), OF_AN_ADDRESS),
     ]
     return all(allowance is None or allowance.left >= 0 for allowance in counted)
+
+
+def _hidden(text: str) -> str:
+    """A name to count under: what people type as theirs may be long, or their password."""
+    return hashlib.blake2b(text.encode(errors="backslashreplace"), digest_size=16, person=b"sign-ins").hexdigest()

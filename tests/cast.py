@@ -26,6 +26,8 @@ PET = {
     },
 }
 FLUFFY: dict[str, Any] = {"id": "123", "name": "Fluffy", "status": "available"}
+# What a rule says of conditions and fields if it says nothing.
+UNCONDITIONAL: dict[str, Any] = {"enabled": True, "filter": None, "on_change": [], "fields": None}
 
 
 def a_tenant(name: str = "mytenant", *, tokens: int = 1000, accepts_events: bool = True) -> Tenant:

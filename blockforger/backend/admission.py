@@ -54,6 +54,12 @@ def admit(operations: Sequence[Operation]) -> list[Admitted | Rejected]:
     return [_admission(operation, found.get(pair)) for operation, pair in zip(operations, asked, strict=True)]
 
 
+def admit_as_kept(operation: Operation) -> Admitted | Rejected:
+    """The same for one operation, by what this process knows of its caller: it may be out of date."""
+    pair = callers.asked(operation.api_key, operation.schema)
+    return _admission(operation, callers.kept(pair) if pair[0] else None)
+
+
 def refusal_of_any(operation: Operation) -> Refusal | None:
     """What would refuse the operation whatever its payload."""
     pair = callers.asked(operation.api_key, operation.schema)

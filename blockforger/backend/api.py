@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from django.db import InterfaceError, OperationalError
 from django.http import JsonResponse
-from django.urls import reverse
+from django.urls import get_script_prefix
 from rest_framework.exceptions import APIException
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -205,5 +205,5 @@ def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
     if outcome.etag:
         headers["ETag"] = outcome.etag
     if outcome.status == 201 and outcome.item_key:
-        headers["Location"] = f"{reverse('items', args=[tenant, schema])}/{quote(outcome.item_key, safe='')}"
+        headers["Location"] = f"{get_script_prefix()}api/{tenant}/{schema}/{quote(outcome.item_key, safe='')}"
     return Response(outcome.body, status=outcome.status, headers=headers)

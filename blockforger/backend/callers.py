@@ -1,15 +1,17 @@
 """Who calls, and which schema is meant: for any number of operations, in one query.
 
-Nothing of it is kept from one operation to the next: a key that is revoked is of no use from that moment on.
+On PostgreSQL a process keeps what it found, and the statement that carries an operation out for a caller it kept asks
+whether anything has changed since: a key that is revoked is of no use from that moment on.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import connection
-
+from blockforger.backend import rows
 from blockforger.backend.models import SCHEMA_NAME, Schema
 from blockforger.backend.rows import Columns
 from tenants import api_keys
@@ -22,14 +24,18 @@ if TYPE_CHECKING:
     from tenants.models import Permission
 
 _KEY = Columns(ApiKey, "id", "tenant", "prefix", "digest", "permissions", "is_active", "expires_at", "last_used_at")
-_TENANT = Columns(Tenant, "id", "name", "accepts_events", "configuration_version")
+_TENANT = Columns(Tenant, "id", "name", "accepts_events", "configuration_version", "admission_version")
 _SCHEMA = Columns(Schema, "id", "tenant", "name", "meta", "version", "updated_at")
 _QUERY = (  # of names of our own columns
-    "WITH asked(prefix, name) AS (VALUES {values})"
+    "WITH asked(prefix, name) AS ({asked})"
     f" SELECT asked.prefix, asked.name, {_KEY.of('k')}, {_TENANT.of('t')}, {_SCHEMA.of('s')} FROM asked"
     " JOIN tenants_apikey k ON k.prefix = asked.prefix JOIN tenants_tenant t ON t.id = k.tenant_id"
     " LEFT JOIN backend_schema s ON s.tenant_id = t.id AND s.name = asked.name"
 )
+
+
+_MOST_KEPT = 2_000
+_kept: dict[tuple[str, str], Caller] = {}
 
 
 class Caller(NamedTuple):
@@ -52,10 +58,28 @@ def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
     """
     if not asked:
         return {}
-    with connection.cursor() as cursor:
-        query = _QUERY.format(values=", ".join(["(%s, %s)"] * len(asked)))
-        cursor.execute(query, [text for pair in asked for text in pair])
-        return {(prefix, name): _caller(columns) for prefix, name, *columns in cursor.fetchall()}
+    shape = rows.shape_of(len(asked))
+    if shape is None:
+        values: list[str] = [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
+    else:
+        values = [text for pair in asked for text in pair]
+    found = {(prefix, name): _caller(columns) for prefix, name, *columns in rows.fetched(_query(shape), values)}
+    for pair in asked:
+        if pair in _kept:
+            _keep(pair, found.get(pair))
+    return found
+
+
+def kept(asked: tuple[str, str]) -> Caller | None:
+    """The caller as this process knows it, from the database if it does not; it may have changed since.
+
+    Whoever relies on it must find, in the transaction of what is done, the tenant's two versions unchanged.
+    """
+    caller = _kept.get(asked)
+    if caller is None:
+        caller = find({asked}).get(asked)
+        _keep(asked, caller)
+    return caller
 
 
 def permitted(caller: Caller | None, api_key: str, *permissions: Permission, tenant_name: str) -> ApiKey:
@@ -78,6 +102,22 @@ def identified(api_key: str, *permissions: Permission, tenant_name: str, schema_
     caller = find({pair} if pair[0] else ()).get(pair)
     row = permitted(caller, api_key, *permissions, tenant_name=tenant_name)
     return Caller(row, caller.schema if caller else None)
+
+
+def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
+    if caller is None or caller.schema is None:
+        _kept.pop(asked, None)  # or names that are nothing would push out those that are something
+        return
+    if len(_kept) >= _MOST_KEPT:
+        _kept.clear()
+    _kept[asked] = caller
+
+
+@cache
+def _query(shape: int | None) -> str:
+    if shape is None:
+        return _QUERY.format(asked="SELECT * FROM json_to_recordset(%s::json) AS given(prefix text, name text)")
+    return _QUERY.format(asked=f"VALUES {', '.join(['(%s, %s)'] * shape)}")
 
 
 def _caller(columns: list[Any]) -> Caller:

@@ -28,12 +28,13 @@ def retried(transaction: Callable[[], T]) -> T:
         except Overtaken:
             continue
         except (OperationalError, IntegrityError) as error:
-            if not _is_worth_another_try(error):
+            if not is_worth_another_try(error):
                 raise
     return transaction()
 
 
-def _is_worth_another_try(error: OperationalError | IntegrityError) -> bool:
+def is_worth_another_try(error: OperationalError | IntegrityError) -> bool:
+    """Whether a transaction that ended so was undone for no fault of its own."""
     # An IntegrityError that comes out of a transaction of ours is the commit's: what a row refers to was deleted
     # meanwhile, and the next try will see it.
     if isinstance(error, IntegrityError):

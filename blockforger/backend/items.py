@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -30,7 +32,7 @@ from blockforger.backend.rows import Columns
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.models import Schema
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 EVENT_OVERHEAD = 6_144
 
 _ITEM = Columns(Item, "id", "schema", "key", "payload", "version")
-_QUERY = f"SELECT {_ITEM.of('backend_item')} FROM backend_item WHERE (schema_id, key) IN (VALUES {{places}})"
 
 Place: TypeAlias = tuple[int, str]
 """A schema's number and an item's key."""
@@ -98,6 +99,8 @@ class Done:
     event_payload: JsonObject
     # None of a list. A new item gets its number, and with it its ETag, when it is inserted.
     item: Item | None = None
+    # What was stored before a write; None if nothing was.
+    before: JsonObject | None = None
 
     @property
     def item_key(self) -> str:
@@ -122,37 +125,37 @@ def read(request: Request) -> Done:
     return Done(HTTPStatus.OK, item.payload, {}, item)
 
 
-def write(requests: Sequence[Request]) -> list[Done | Refusal]:
-    """Carry out writes, no two of the same item, in the caller's transaction and by a fixed number of statements.
+@dataclass(slots=True)
+class Plan:
+    """Items as writes make them, not written yet."""
 
-    Gives an answer for each, in their order; a refused one writes nothing. Items are locked in an order that all
-    share: those that are there first, then those that are made. An insert waits for whoever has the item in hand, so
-    only one that is alone goes without a look.
+    created: list[Item]
+    changed: list[Item]
+    gone: list[Item]
+
+
+def plan(requests: Sequence[Request], *, locked: bool) -> tuple[Plan, list[Done | Refusal]]:
+    """What writes, no two of the same item, will make of the items, and an answer for each in their order.
+
+    A refused one will write nothing. On demand the items that are there are locked until the transaction ends, in an
+    order that all share; otherwise the new ones are not even looked for.
     """
-    is_alone = len(requests) == 1
-    looked_for = [request.place for request in requests if request.method != Method.POST or not is_alone]
-    stored = _stored(looked_for, locked=True)
+    places = [request.place for request in requests if locked or request.method != Method.POST]
+    stored = _stored(places, locked=locked)
     answers: list[Done | Refusal] = []
-    new: list[Item] = []
-    changed: list[Item] = []
-    gone: list[Item] = []
-    lists_of = {Method.POST: new, Method.PUT: changed, Method.PATCH: changed, Method.DELETE: gone}
+    made = Plan([], [], [])
+    lists_of = {Method.POST: made.created, Method.PUT: made.changed, Method.PATCH: made.changed}
     for request in requests:
         try:
             item, done = _planned(request, stored.get(request.place))
         except Refusal as refusal:
             answers.append(refusal)
         else:
-            lists_of[request.method].append(item)
+            lists_of.get(request.method, made.gone).append(item)
             answers.append(done)
-    rows.update(changed, ("payload", "version", "updated_at"))
-    if gone:
-        Item.objects.filter(pk__in=[item.pk for item in gone]).delete()
-    taken = _insert(new)
-    return [
-        ItemExists(request.place[1]) if request.method == Method.POST and request.place in taken else answer
-        for request, answer in zip(requests, answers, strict=True)
-    ]
+    # An insert waits for whoever is making the same item: all must come in one order.
+    made.created.sort(key=lambda item: (item.schema_id, item.key))
+    return made, answers
 
 
 def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, Item]:
@@ -160,15 +163,28 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
     possible = [place for place in places if keys.is_possible(place[1])]
     if not possible:
         return {}
-    query = _QUERY.format(places=", ".join(["(%s, %s)"] * len(possible)))
-    if locked:
-        # SQLite has no row locks and needs none: a transaction there is alone from its beginning.
-        lock = connection.ops.for_update_sql() if connection.features.has_select_for_update else ""
-        query += f" ORDER BY schema_id, key {lock}"
-    with connection.cursor() as cursor:
-        cursor.execute(query, [part for place in possible for part in place])
-        items = map(_ITEM.row, cursor.fetchall())
-        return {(item.schema_id, item.key): item for item in items}
+    # SQLite has no row locks and needs none: a transaction there is alone from its beginning.
+    lock = connection.ops.for_update_sql() if locked and connection.features.has_select_for_update else ""
+    query = _query(rows.shape_of(len(possible)), lock)
+    items = map(_ITEM.row, rows.fetched(query, _named(possible)))
+    return {(item.schema_id, item.key): item for item in items}
+
+
+@lru_cache(maxsize=1024)
+def _query(shape: int | None, lock: str) -> str:
+    if shape is None:
+        places = "SELECT * FROM json_to_recordset(%s::json) AS given(schema bigint, key text)"
+    else:
+        number = "%s::bigint" if connection.vendor == "postgresql" else "%s"
+        places = "VALUES " + ", ".join([f"({number}, %s)"] * shape)
+    order = f" ORDER BY schema_id, key {lock}" if lock else ""
+    return f"SELECT {_ITEM.of('backend_item')} FROM backend_item WHERE (schema_id, key) IN ({places}){order}"
+
+
+def _named(places: Sequence[Place]) -> list[object]:
+    if rows.shape_of(len(places)) is None:
+        return [json.dumps([{"schema": schema, "key": key} for schema, key in places])]
+    return [part for schema, key in places for part in (str(schema), key)]
 
 
 def check_size_together(requests: Sequence[Request]) -> None:
@@ -203,7 +219,7 @@ def _created(request: Request) -> tuple[Item, Done]:
 
 def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
-    key_value = item.payload.get(field, item.key)
+    key_value, before = item.payload.get(field, item.key), item.payload
     sent = keys.with_key(request.payload, field=field, value=key_value)
     if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
@@ -215,19 +231,13 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
         _check_fit(request.schema, item.payload)
     item.version += 1
     item.updated_at = timezone.now()
-    return item, Done(HTTPStatus.OK, item.payload, sent, item)
+    return item, Done(HTTPStatus.OK, item.payload, sent, item, before)
 
 
 def _deleted(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
-    return item, Done(HTTPStatus.NO_CONTENT, None, {field: item.payload.get(field, item.key)}, item)
-
-
-def _insert(new: Iterable[Item]) -> set[Place]:
-    """Insert the items, and give the places that were taken."""
-    in_order = sorted(new, key=lambda item: (item.schema_id, item.key))
-    rows.insert_unless_taken(in_order, unique=("schema", "key"))
-    return {(item.schema_id, item.key) for item in in_order if item.pk is None}
+    key = {field: item.payload.get(field, item.key)}
+    return item, Done(HTTPStatus.NO_CONTENT, None, key, item, before=item.payload)
 
 
 def _with_some_key(schema: Schema, payload: JsonObject) -> JsonObject:

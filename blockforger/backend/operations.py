@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -10,16 +12,16 @@ import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import bulk, deadlocks, items, records, rows
-from blockforger.backend.admission import Admitted, Rejected, admit
+from blockforger.backend import bulk, deadlocks, items, records, settlements
+from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
 from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
-from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written
+from blockforger.backend.settlements import Settlement
+from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written, rows_committed
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
-from tenants.models import LedgerEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from blockforger.backend.items import Request
-    from blockforger.backend.json_values import JsonValue
+    from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.list_queries import Query
     from blockforger.backend.models import OperationRecord
-    from tenants.models import Tenant
+    from tenants.models import LedgerEntry, Tenant
 
 COST = 10
 """What an operation costs, in tokens."""
@@ -107,8 +109,30 @@ def execute(operation: Operation) -> Outcome:
 
     Returns its outcome, refusals included. Raises only for faults, and then nothing was changed.
     """
+    if (outcome := _at_once(operation)) is not None:
+        return outcome
     (outcome,) = execute_batch([operation])
     return outcome
+
+
+def _at_once(operation: Operation) -> Outcome | None:
+    """Carry the operation out in one statement, if it succeeds at the first try. None: nothing was done.
+
+    What is read for it is read without a lock; the statement looks whether it is still so.
+    """
+    # A list is read by a cursor, which needs a transaction.
+    if operation.idempotency_key or operation.is_bulk or operation.page or not settlements.can_be_at_once():
+        return None
+    admission = admit_as_kept(operation)
+    if isinstance(admission, Admitted):
+        plan, answers = _planned([Case(operation, admission)], locked=False)
+        deeds = list(_deeds([Case(operation, admission)], answers))
+        told = _told(deeds)
+        accounts = deeds and settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant)
+        if accounts:
+            _announce_commit(deeds, told)
+            return _outcome(operation, answers[operation.id], _balances(deeds, accounts)[operation.id])
+    return None
 
 
 def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
@@ -166,7 +190,7 @@ def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
 def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     while True:
         if not any(records.is_recorded(*case) or isinstance(case.admission, Admitted) for case in cases):
-            answers = _answers(cases)  # refusals that nobody records
+            _, answers = _planned(cases, locked=False)  # refusals that nobody records
             return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
         try:
             with transaction.atomic(durable=True):
@@ -179,22 +203,24 @@ def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
     entered = records.enter(cases, cost=COST)
     fresh = [case for case in cases if case.operation.id not in entered.settled]
-    answers = _answers(fresh)
-    new = _bill_and_events(list(_deeds(fresh, answers)))
-    held = {entry.operation: entry.balance_after for entry in new if isinstance(entry, LedgerEntry)}
+    plan, answers = _planned(fresh, locked=True)
+    deeds = list(_deeds(fresh, answers))
+    told = [*_told(deeds), *_feedback(fresh, answers, entered.new)]
+    try:
+        accounts = settlements.settle(_settlement(plan, deeds, told))
+    except balances.NotCovered as error:
+        raise _Undone(_rejected(deeds, error.balances)) from error
+    _announce_commit(deeds, told)
+    held = _balances(deeds, accounts)
     outcomes = {
         operation.id: _outcome(operation, answers[operation.id], held.get(operation.id)) for operation, _ in fresh
     }
     records.settle((record, outcomes[pk]) for pk, record in entered.new.items())
-    for operation, admission in fresh:
-        if operation.origin == Origin.EVENT and admission.tenant is not None:
-            new += _feedback(entered.new[operation.id], admission.tenant)
-    rows.insert(new)
     return entered.settled | outcomes
 
 
-def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, list[Done] | Refusal]:
-    """Carry out what was admitted, and give the answer to each operation."""
+def _planned(cases: Iterable[Case], *, locked: bool) -> tuple[items.Plan, dict[uuid.UUID, list[Done] | Refusal]]:
+    """Read what is to be read, plan what is to be written, and give the answer to each operation."""
     answers: dict[uuid.UUID, list[Done] | Refusal] = {}
     writes: list[tuple[Operation, Admitted]] = []
     for operation, admission in cases:
@@ -204,7 +230,8 @@ def _answers(cases: Iterable[Case]) -> dict[uuid.UUID, list[Done] | Refusal]:
             answers[operation.id] = _read(*admission.requests)
         else:
             writes.append((operation, admission))
-    return answers | _write(writes)
+    plan, planned = _plan(writes, locked=locked)
+    return plan, answers | planned
 
 
 def _read(request: Request) -> list[Done] | Refusal:
@@ -214,13 +241,17 @@ def _read(request: Request) -> list[Done] | Refusal:
         return refusal
 
 
-def _write(writes: Sequence[tuple[Operation, Admitted]]) -> dict[uuid.UUID, list[Done] | Refusal]:
+def _plan(
+    writes: Sequence[tuple[Operation, Admitted]], *, locked: bool
+) -> tuple[items.Plan, dict[uuid.UUID, list[Done] | Refusal]]:
     _check_sizes(writes)
-    written = iter(items.write([request for _, admission in writes for request in admission.requests]))
+    requests = [request for _, admission in writes for request in admission.requests]
+    plan, planned = items.plan(requests, locked=locked)
+    each = iter(planned)
     answers: dict[uuid.UUID, list[Done] | Refusal] = {}
     spoilt: dict[uuid.UUID, Rejected] = {}
     for operation, admission in writes:
-        parts = list(islice(written, len(admission.requests)))
+        parts = list(islice(each, len(admission.requests)))
         refused = {index: part for index, part in enumerate(parts) if isinstance(part, Refusal)}
         if not operation.is_bulk and refused:
             answers[operation.id] = refused[0]
@@ -229,8 +260,8 @@ def _write(writes: Sequence[tuple[Operation, Admitted]]) -> dict[uuid.UUID, list
         else:
             answers[operation.id] = [part for part in parts if isinstance(part, Done)]
     if spoilt:
-        raise _Undone(spoilt)  # some of its items may be written
-    return answers
+        raise _Undone(spoilt)  # others of its items are in the plan
+    return plan, answers
 
 
 def _check_sizes(writes: Iterable[tuple[Operation, Admitted]]) -> None:
@@ -250,34 +281,44 @@ def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refus
             yield Deed(operation, admission, answer)
 
 
-def _bill_and_events(deeds: Sequence[Deed]) -> list[Model]:
-    """Debit the accounts. Gives the ledger entries and what the listeners have to say, to be inserted."""
-    if not deeds:
-        return []
-    before = _debit(deeds)
-    balance = {tenant: account.balance for tenant, account in before.items()}
-    numbers = {tenant: count(account.sequence + 1) for tenant, account in before.items()}
+def _told(deeds: Iterable[Deed]) -> list[Model]:
+    """What the ledger and the listeners have to say, counted from the accounts as they are when it is written."""
+    spent: dict[int, int] = defaultdict(int)
+    numbers: dict[int, Iterator[int]] = defaultdict(partial(count, 1))
     now = timezone.now()
-    new: list[Model] = []
+    told: list[Model] = []
     for deed in deeds:
         tenant = deed.tenant.pk
-        balance[tenant] -= deed.cost
+        spent[tenant] += deed.cost
         sequences = list(islice(numbers[tenant], len(deed.done))) if deed.is_write else []
-        new.append(_ledger_entry(deed, balance[tenant], sequences[-1] if sequences else None))
+        told.append(_ledger_entry(deed, -spent[tenant], sequences[-1] if sequences else None))
         for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
-            new += _announce(deed, done, sequence, now)
-    return new
+            told += _announce(deed, done, sequence, now)
+    return told
 
 
-def _debit(deeds: Sequence[Deed]) -> dict[int, balances.Debit]:
+def _announce_commit(deeds: Sequence[Deed], told: Sequence[Model]) -> None:
+    if len(told) > len(deeds):  # more than the ledger's entries
+        # Robust: it is committed by then, and no fault of a receiver may be answered as one of the operation.
+        transaction.on_commit(partial(rows_committed.send, sender=None), robust=True)
+
+
+def _settlement(plan: items.Plan, deeds: Iterable[Deed], told: list[Model]) -> Settlement:
     claims: dict[int, balances.Claim] = {}
     for deed in deeds:
         claim = balances.Claim(tokens=deed.cost, numbers=len(deed.done) if deed.is_write else 0)
         claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
-    try:
-        return balances.debit(claims)
-    except balances.NotCovered as error:
-        raise _Undone(_rejected(deeds, error.balances)) from error
+    return Settlement(plan.created, plan.changed, plan.gone, claims, told)
+
+
+def _balances(deeds: Iterable[Deed], accounts: Mapping[int, balances.Debit]) -> dict[uuid.UUID, int]:
+    """What was left in the account after each."""
+    left = {tenant: account.balance for tenant, account in accounts.items()}
+    held = {}
+    for deed in deeds:
+        left[deed.tenant.pk] -= deed.cost
+        held[deed.operation.id] = left[deed.tenant.pk]
+    return held
 
 
 def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID, Rejected]:
@@ -318,20 +359,29 @@ def _announce(deed: Deed, done: Done, sequence: int, at: datetime) -> list[Model
         sequence=sequence,
         operation=deed.operation.id,
         at=at,
+        before=done.before,
+        after=cast("JsonObject | None", done.body),  # a write is answered with the item
     )
     return _rows(item_written.send(sender=ItemWritten, written=written))
 
 
-def _feedback(record: OperationRecord, tenant: Tenant) -> list[Model]:
-    settled = EventSettled(
-        tenant=tenant,
-        event_id=record.idempotency_key,
-        method=record.method,
-        schema_name=record.schema_name,
-        outcome=records.outcome_of(record),
-        at=timezone.now(),
-    )
-    return _rows(event_settled.send(sender=EventSettled, settled=settled))
+def _feedback(
+    cases: Iterable[Case],
+    answers: Mapping[uuid.UUID, list[Done] | Refusal],
+    entered: Mapping[uuid.UUID, OperationRecord],
+) -> Iterator[Model]:
+    for operation, admission in cases:
+        if operation.origin == Origin.EVENT and admission.tenant is not None:
+            record = entered[operation.id]
+            settled = EventSettled(
+                tenant=admission.tenant,
+                event_id=record.idempotency_key,
+                method=record.method,
+                schema_name=record.schema_name,
+                outcome=replace(_outcome(operation, answers[operation.id]), item_key=record.item_key),
+                at=timezone.now(),
+            )
+            yield from _rows(event_settled.send(sender=EventSettled, settled=settled))
 
 
 def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:

@@ -13,6 +13,8 @@ from tenants import errors as tenant_errors
 from tenants.redaction import redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from tenants.errors import Refusal
 
 
@@ -68,6 +70,11 @@ def status_of(refusal: type[Refusal], origin: Origin) -> int:
     if origin == Origin.EVENT and refusal in _STATUS_OF_EVENTS:
         return _STATUS_OF_EVENTS[refusal]
     return _STATUS[refusal]
+
+
+def refusals() -> Collection[type[Refusal]]:
+    """Every kind of refusal."""
+    return _STATUS.keys()
 
 
 def problem_of(refusal: Refusal, origin: Origin) -> Problem:

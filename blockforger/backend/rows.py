@@ -7,7 +7,8 @@ for the path that every operation takes; everywhere else, Django's own ways are 
 from __future__ import annotations
 
 import json
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connection, models
@@ -23,6 +24,24 @@ M = TypeVar("M", bound="Model")
 
 # SQLite takes 32,766 parameters, unless it was built otherwise.
 _ROWS_OF_A_STATEMENT = 1000
+_RECORDSET = "json_to_recordset(%s::json)"
+
+
+class Fields(tuple["Column", ...]):
+    """At least two columns of a model, and the way to a row's values of them."""
+
+    @cached_property
+    def values_of(self) -> Callable[[Model], tuple[Any, ...]]:
+        """Takes the values as they are: no field may make its own when it is saved."""
+        for field in self:
+            if getattr(field, "auto_now", False) or getattr(field, "auto_now_add", False):
+                raise TypeError(f"{field} has a time of its own: give it a default instead.")
+        return attrgetter(*[field.attname for field in self])
+
+    @cached_property
+    def conversions(self) -> list[Callable[[Any], Any] | None]:
+        """For each, what makes of a value what PostgreSQL is given; None: it is given the value."""
+        return [_conversion(field) for field in self]
 
 
 class Columns(Generic[M]):
@@ -30,7 +49,7 @@ class Columns(Generic[M]):
 
     def __init__(self, model: type[M], *names: str) -> None:
         self._model = model
-        self._fields = _named(model, names)
+        self._fields = named(model, names)
         self._names = [field.attname for field in self._fields]
         self._converters: list[tuple[int, Column, list[Callable[..., Any]]]] | None = None
 
@@ -39,7 +58,7 @@ class Columns(Generic[M]):
 
     def of(self, table: str) -> str:
         """The columns as SQL, of the table of that name or alias."""
-        return ", ".join(f"{table}.{_quoted(field)}" for field in self._fields)
+        return ", ".join(f"{table}.{quoted(field)}" for field in self._fields)
 
     def row(self, values: Sequence[Any]) -> M:
         """A row of the model from the columns' values, as a cursor gave them."""
@@ -61,6 +80,17 @@ class Columns(Generic[M]):
         return found
 
 
+def fetched(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """What a statement that composes no two ways gives. PostgreSQL plans it once for a connection, not each time.
+
+    Numbers should come as texts: a plan is for the types of the parameters, and the driver has three for integers.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
 def insert(rows: Iterable[Model]) -> None:
     """Insert rows, those of a model in one statement and in their order. Database-generated keys are not read back."""
     by_model: dict[type[Model], list[Model]] = {}
@@ -69,8 +99,8 @@ def insert(rows: Iterable[Model]) -> None:
     with connection.cursor() as cursor:
         for model, of_model in by_model.items():
             for part in _parts(of_model):
-                statement = _insertion(model, _shape(part))
-                cursor.execute(statement, _parameters(part, _inserted(model), is_new=True))
+                statement = _insertion(model, shape_of(len(part)))
+                cursor.execute(statement, parameters(part, inserted(model)))
 
 
 def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> None:
@@ -81,17 +111,16 @@ def insert_unless_taken(rows: Sequence[Model], *, unique: tuple[str, ...]) -> No
     if not rows:
         return
     model = type(rows[0])
-    fields = _named(model, unique)
-    names = ", ".join(map(_quoted, fields))
-    conflict = f" ON CONFLICT ({names}) DO NOTHING RETURNING {_quoted(_primary_key(model))}, {names}"
-    inserted: dict[tuple[Any, ...], Any] = {}
-    with connection.cursor() as cursor:
-        for part in _parts(rows):
-            statement = _insertion(model, _shape(part)) + conflict
-            cursor.execute(statement, _parameters(part, _inserted(model), is_new=True))
-            inserted |= {tuple(values): pk for pk, *values in cursor.fetchall()}
+    fields = named(model, unique)
+    names = ", ".join(map(quoted, fields))
+    conflict = f" ON CONFLICT ({names}) DO NOTHING RETURNING {quoted(_primary_key(model))}, {names}"
+    new: dict[tuple[Any, ...], Any] = {}
+    for part in _parts(rows):
+        statement = _insertion(model, shape_of(len(part))) + conflict
+        given = parameters(part, inserted(model))
+        new |= {tuple(values): pk for pk, *values in fetched(statement, given)}
     for row in rows:
-        row.pk = inserted.get(tuple(getattr(row, field.attname) for field in fields))
+        row.pk = new.get(tuple(getattr(row, field.attname) for field in fields))
 
 
 def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
@@ -99,11 +128,76 @@ def update(rows: Sequence[Model], columns: tuple[str, ...]) -> None:
     if not rows:
         return
     model = type(rows[0])
-    fields = [_primary_key(model), *_named(model, columns)]
+    fields = _with_key(model, columns)
     with connection.cursor() as cursor:
         for part in _parts(rows):
-            statement = _change(model, columns, _shape(part))
-            cursor.execute(statement, _parameters(part, fields, is_new=False))
+            statement = _change(model, columns, shape_of(len(part)))
+            cursor.execute(statement, parameters(part, fields))
+
+
+def parameters(rows: Sequence[Model], fields: Fields) -> list[Any]:
+    """What a statement about these columns of the rows is given: a value each, or all as one JSON text."""
+    if shape_of(len(rows)) is None:
+        names = [str(field.column) for field in fields]
+        records = [dict(zip(names, fields.values_of(row), strict=True)) for row in rows]
+        return [json.dumps(records, default=str, ensure_ascii=False)]  # times and UUIDs as texts
+    if connection.vendor != "postgresql":
+        return [
+            field.get_db_prep_save(value, connection)
+            for row in rows
+            for field, value in zip(fields, fields.values_of(row), strict=True)
+        ]
+    # Plain values, whose types are the same each time; the statement casts them.
+    (row,) = rows
+    return [
+        value if value is None or convert is None else convert(value)
+        for value, convert in zip(fields.values_of(row), fields.conversions, strict=True)
+    ]
+
+
+def shape_of(count: int) -> int | None:
+    """For how many rows a statement has placeholders; None if it takes any number, as one JSON text.
+
+    The driver takes longer over thousands of placeholders than PostgreSQL takes over the rows.
+    """
+    return None if count > 1 and connection.vendor == "postgresql" else count
+
+
+def table(fields: Sequence[Column], shape: int | None) -> str:
+    """The rows that a statement is given, as a query."""
+    return f"SELECT * FROM {_RECORDSET} AS given({_typed(fields)})" if shape is None else _values(fields, shape)
+
+
+def numbered_table(fields: Sequence[Column], shape: int | None, *, name: str) -> str:
+    """The same, of that name, with the column `row_number`. Only for PostgreSQL."""
+    names = ", ".join(map(quoted, fields))
+    if shape is None:
+        functions = f"ROWS FROM ({_RECORDSET} AS ({_typed(fields)}))"
+        return f"{functions} WITH ORDINALITY AS {name}({names}, row_number)"
+    return f"(SELECT *, 1 FROM ({_values(fields, shape)}) AS one) AS {name}({names}, row_number)"
+
+
+@cache
+def inserted(model: type[Model]) -> Fields:
+    """The columns that a new row brings along."""
+    return Fields(field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField))
+
+
+@cache
+def named(model: type[Model], names: tuple[str, ...]) -> Fields:
+    """The columns of these fields."""
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    return Fields(fields)
+
+
+def quoted(field: Column) -> str:
+    """The column's name in SQL."""
+    return connection.ops.quote_name(str(field.column))
+
+
+def quoted_table(model: type[Model]) -> str:
+    """The table's name in SQL."""
+    return connection.ops.quote_name(model._meta.db_table)
 
 
 def _parts(rows: Sequence[M]) -> Iterator[Sequence[M]]:
@@ -112,14 +206,8 @@ def _parts(rows: Sequence[M]) -> Iterator[Sequence[M]]:
 
 
 @cache
-def _inserted(model: type[Model]) -> list[Column]:
-    return [field for field in model._meta.local_concrete_fields if not isinstance(field, models.AutoField)]
-
-
-@cache
-def _named(model: type[Model], names: tuple[str, ...]) -> list[Column]:
-    fields: list[Any] = [model._meta.get_field(name) for name in names]
-    return fields
+def _with_key(model: type[Model], columns: tuple[str, ...]) -> Fields:
+    return Fields([_primary_key(model), *named(model, columns)])
 
 
 def _primary_key(model: type[Model]) -> Column:
@@ -127,38 +215,30 @@ def _primary_key(model: type[Model]) -> Column:
     return key  # type: ignore[no-any-return]
 
 
-def _shape(rows: Sequence[Model]) -> int | None:
-    """For how many rows a statement has placeholders; None if it takes any number, as one JSON text.
-
-    The driver takes longer over thousands of placeholders than PostgreSQL takes over the rows.
-    """
-    return None if len(rows) > 1 and connection.vendor == "postgresql" else len(rows)
+@lru_cache(maxsize=1024)
+def _insertion(model: type[Model], shape: int | None) -> str:
+    fields = inserted(model)
+    return f"INSERT INTO {quoted_table(model)} ({', '.join(map(quoted, fields))}) {table(fields, shape)}"
 
 
 @lru_cache(maxsize=1024)
-def _insertion(model: type[Model], count: int | None) -> str:
-    fields = _inserted(model)
-    table = connection.ops.quote_name(model._meta.db_table)
-    return f"INSERT INTO {table} ({', '.join(map(_quoted, fields))}) {_table(fields, count)}"
-
-
-@lru_cache(maxsize=1024)
-def _change(model: type[Model], columns: tuple[str, ...], count: int | None) -> str:
-    key, *fields = _primary_key(model), *_named(model, columns)
-    names = ", ".join(map(_quoted, [key, *fields]))
-    assignments = ", ".join(f"{_quoted(field)} = changed.{_quoted(field)}" for field in fields)
-    table = connection.ops.quote_name(model._meta.db_table)
+def _change(model: type[Model], columns: tuple[str, ...], shape: int | None) -> str:
+    given = _with_key(model, columns)
+    key, *fields = given
+    names = ", ".join(map(quoted, given))
+    assignments = ", ".join(f"{quoted(field)} = changed.{quoted(field)}" for field in fields)
+    target = quoted_table(model)
     return (
-        f"WITH changed({names}) AS ({_table([key, *fields], count)})"
-        f" UPDATE {table} SET {assignments} FROM changed WHERE {table}.{_quoted(key)} = changed.{_quoted(key)}"
+        f"WITH changed({names}) AS ({table(given, shape)})"
+        f" UPDATE {target} SET {assignments} FROM changed WHERE {target}.{quoted(key)} = changed.{quoted(key)}"
     )
 
 
-def _table(fields: Sequence[Column], count: int | None) -> str:
-    """The rows as a table of SQL."""
-    if count is None:
-        columns = ", ".join(f"{_quoted(field)} {_type(field)}" for field in fields)
-        return f"SELECT * FROM json_to_recordset(%s::json) AS given({columns})"
+def _typed(fields: Sequence[Column]) -> str:
+    return ", ".join(f"{quoted(field)} {_type(field)}" for field in fields)
+
+
+def _values(fields: Sequence[Column], count: int) -> str:
     # PostgreSQL takes what stands in VALUES for text, where it is not told otherwise.
     casts = [f"%s::{_type(field)}" if connection.vendor == "postgresql" else "%s" for field in fields]
     row = f"({', '.join(casts)})"
@@ -171,13 +251,9 @@ def _type(field: Column) -> str:
     return "text" if is_text else str(field.cast_db_type(connection))
 
 
-def _parameters(rows: Sequence[Model], fields: Sequence[Column], *, is_new: bool) -> list[Any]:
-    if _shape(rows) is None:
-        named = [(str(field.column), field) for field in fields]
-        records = [{name: field.pre_save(row, is_new) for name, field in named} for row in rows]
-        return [json.dumps(records, default=str, ensure_ascii=False)]  # times and UUIDs as texts
-    return [field.get_db_prep_save(field.pre_save(row, is_new), connection) for row in rows for field in fields]
-
-
-def _quoted(field: Column) -> str:
-    return connection.ops.quote_name(str(field.column))
+def _conversion(field: Column) -> Callable[[Any], Any] | None:
+    if isinstance(field, models.JSONField):
+        return json.dumps
+    is_number = isinstance(field, models.IntegerField | models.ForeignKey)
+    is_text = isinstance(field, models.CharField | models.TextField)
+    return str if is_number or is_text else None

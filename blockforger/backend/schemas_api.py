@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from blockforger.backend import schema_changes, schema_documents
 from blockforger.backend.errors import SchemaUnknown
 from blockforger.backend.models import SCHEMA_NAME, Schema
+from blockforger.backend.openapi_management import READERS
 from blockforger.backend.request_bodies import SchemaTextParser, TextParser
 from blockforger.backend.requests import (
     ManagementViewSet,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from blockforger.backend.json_values import JsonObject
-
-READERS = (Permission.BACKEND_CALLS, Permission.MANAGE_SCHEMAS)
 
 
 class SchemaViewSet(ManagementViewSet):

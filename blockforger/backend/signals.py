@@ -27,10 +27,14 @@ class ItemWritten:
     item_key: str
     # What the request sent, plus the key field; of a DELETE the key field alone.
     payload: JsonObject
-    # The tenant's number for this write: gapless, in the order of the commits.
+    # Which of the transaction's writes for the tenant it is, from 1. When the row that holds it as its `sequence` is
+    # inserted, the tenant's clock is added: then the numbers are gapless, and in the order of the commits.
     sequence: int
     operation: uuid.UUID
     at: datetime
+    # The item as it was stored before, None of a POST; and as it is stored then, None of a DELETE.
+    before: JsonObject | None
+    after: JsonObject | None
 
 
 # Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
@@ -55,3 +59,6 @@ class EventSettled:
 # Sent inside the transaction with `settled`, an EventSettled, once for each event: not when it comes again. Receivers
 # answer as those of `item_written` do.
 event_settled = Signal()
+
+# Sent after the commit of a transaction in which rows of such receivers were inserted, without arguments.
+rows_committed = Signal()

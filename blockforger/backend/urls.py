@@ -1,10 +1,9 @@
-"""Where schemas and items are: a trailing slash is optional, and a key may hold slashes (percent-encoded or not)."""
+"""Where schemas are, and what a tenant has used: a trailing slash is optional."""
 
 from django.urls import re_path
 
-from blockforger.backend.api import ItemViewSet
+from blockforger.backend.descriptions import OpenApiViewSet
 from blockforger.backend.schemas_api import SchemaViewSet
-from blockforger.backend.stream_api import or_stream
 from blockforger.backend.usage_api import UsageViewSet
 
 _USAGE = r"^(?P<tenant>[^/]+)/\$usage"
@@ -12,23 +11,12 @@ _COLLECTION = r"^(?P<tenant>[^/]+)/(?P<schema>[^/]+)"
 
 urlpatterns = [
     re_path(r"^(?P<tenant>[^/]+)/?$", SchemaViewSet.as_view({"get": "list"}), name="schemas"),
+    re_path(r"^(?P<tenant>[^/]+)/openapi\.json/?$", OpenApiViewSet.as_view({"get": "retrieve"}), name="openapi"),
     re_path(rf"{_USAGE}/?$", UsageViewSet.as_view({"get": "retrieve"}), name="usage"),
     re_path(rf"{_USAGE}/entries/?$", UsageViewSet.as_view({"get": "list"}), name="ledger-entries"),
     re_path(
         rf"{_COLLECTION}/\$schema/?$",
         SchemaViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
         name="schema",
-    ),
-    re_path(
-        rf"{_COLLECTION}/(?P<key>.+?)/?$",
-        ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),
-        name="item",
-    ),
-    re_path(
-        rf"{_COLLECTION}/?$",
-        or_stream(
-            ItemViewSet.as_view({"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"})
-        ),
-        name="items",
     ),
 ]

@@ -13,6 +13,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from blockforger.backend.models import Item
+from tenants.models import AllowedOrigin
 from tests.cast import a_key, a_schema, a_tenant
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ DOCUMENT: dict[str, Any] = {
 def test_a_session_of_the_documentation_is_what_a_client_gets(session: str, nudged: list[None]) -> None:
     tenant = a_tenant("acme")
     schema = a_schema(tenant, "things", DOCUMENT, indexes=["price", "owner.name", "tags"])
+    AllowedOrigin.objects.create(tenant=tenant, origin="https://shop.example")
     Item.objects.bulk_create(Item(schema=schema, key=str(thing["id"]), payload=thing) for thing in THINGS)
     key, etags = a_key(tenant), dict[str, str]()
     for command, expected in steps_of(session):
@@ -50,7 +52,11 @@ def test_a_session_of_the_documentation_is_what_a_client_gets(session: str, nudg
         if expected.startswith("HTTP/1.1"):
             status, *headers = expected.splitlines()
             assert status.split()[1] == str(answer.status_code)
-            etags |= {line.removeprefix("ETag: "): answer["ETag"] for line in headers}
+            for name, shown in (line.split(": ", 1) for line in headers):
+                if name == "ETag":
+                    etags[shown] = answer[name]
+                else:
+                    assert answer[name] == shown
         else:
             content = b"".join(answer.streaming_content) if answer.streaming else answer.content
             values, shown_values = list(json_values_in(content.decode())), list(json_values_in(expected))
@@ -70,7 +76,7 @@ def curl(command: str) -> Any:
     """Send what the command would. It knows the options that the documentation uses."""
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    for flag in ("-g", "-I"):
+    for flag in ("-g", "-I", "-i"):
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-X", default="")
     parser.add_argument("-H", action="append")

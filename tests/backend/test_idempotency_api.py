@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError
 from rest_framework.test import APIClient
 
-from blockforger.backend import operations, retention
+from blockforger.backend import retention, settlements
 from blockforger.backend.models import OperationRecord
 from eventing.models import OutboxEvent
 from tenants import balances
@@ -155,7 +155,7 @@ class TestWhatARetryMayGetPastIsNotKept:
             def away(*args: object) -> None:
                 raise OperationalError("the connection is lost")
 
-            broken.setattr(operations, "_bill_and_events", away)
+            broken.setattr(settlements, "settle", away)
             assert send(client, "POST", PETS, FLUFFY).status_code == 503
         assert not OperationRecord.objects.exists()
         assert send(client, "POST", PETS, FLUFFY).status_code == 201

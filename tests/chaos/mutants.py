@@ -35,19 +35,27 @@ MUTANTS = (
         "publish-before-commit",
         "an event is sent in the transaction of its write, which may yet be undone",
         "eventing/outbox.py",
-        "    transaction.on_commit(nudges.nudge, robust=True)\n",
+        "        )\n    return events\n",
+        "        )\n"
         "    from eventing import aws, entries\n"
         "    for event in events:\n"
-        "        aws.events_client(event.bus_arn.split(':')[3]).put_events(Entries=[entries.entry_of(event)])\n",
+        "        aws.events_client(event.bus_arn.split(':')[3]).put_events(Entries=[entries.entry_of(event)])\n"
+        "    return events\n",
         ("events: ",),
         ("--duration", "20", "--blows", "web,consumer,postgresql", "--blow-pause", "1.5"),
     ),
     Mutant(
         "outbox-after-commit",
         "events are saved when their write has been committed",
-        "eventing/outbox.py",
-        "    transaction.on_commit(nudges.nudge, robust=True)\n    return events\n",
-        "    transaction.on_commit(lambda: OutboxEvent.objects.bulk_create(events) and None)\n    return []\n",
+        "blockforger/backend/settlements.py",
+        "            written = _write(settlement, tenant)\n",
+        "            from dataclasses import replace\n"
+        "            events = [row for row in settlement.rows if hasattr(row, 'bus_arn')]\n"
+        "            others = [row for row in settlement.rows if row not in events]\n"
+        "            written = _write(replace(settlement, rows=others), tenant)\n"
+        "        for row in events:\n"
+        "            _count_from(written.accounts.get(_tenant_of(row)), row)\n"
+        "        rows.insert(events if written.accounts else [])\n",
         ("lost: ", "input: "),
         ("--duration", "30", "--blows", "web,consumer,postgresql", "--blow-pause", "0.8"),
     ),
@@ -204,18 +212,22 @@ MUTANTS = (
     Mutant(
         "bill-committed-alone",
         "the debit is committed without its ledger entry and its events",
-        "blockforger/backend/operations.py",
-        "    before = _debit(deeds)\n",
-        "    before = _debit(deeds)\n    transaction.get_connection().connection.commit()\n",
+        "blockforger/backend/settlements.py",
+        "            written = _write(settlement, tenant)\n",
+        "            from dataclasses import replace\n"
+        "            written = _write(replace(settlement, rows=[]), tenant)\n"
+        "        for row in settlement.rows:\n"
+        "            _count_from(written.accounts.get(_tenant_of(row)), row)\n"
+        "        rows.insert(settlement.rows if written.accounts else [])\n",
         ("money: ", "audit_ledger: ", "clock: "),
         ("--duration", "25", "--blows", "web,consumer,postgresql", "--blow-pause", "0.8"),
     ),
     Mutant(
         "debit-without-condition",
         "an account is debited that cannot pay",
-        "tenants/balances.py",
-        " AND balance >= claim.tokens",
-        "",
+        "blockforger/backend/settlements.py",
+        '" AND account.balance >= claim.tokens"',
+        '""',
         ("answer: ", "input: ", "drain: "),
         ("--duration", "20", "--drain", "20", "--blows", "redis"),
     ),

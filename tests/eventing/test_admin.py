@@ -24,7 +24,7 @@ from tests.admin_pages import (
     text_of,
     url_of,
 )
-from tests.cast import BUS, FLUFFY, a_rule, a_schema, a_tenant
+from tests.cast import BUS, FLUFFY, UNCONDITIONAL, a_rule, a_schema, a_tenant
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -104,6 +104,7 @@ class TestRulesOfATenant:
                 "detail_type": "{schema_id}.{operation}",
                 "operations": [],
                 "schema_names": [],
+                **UNCONDITIONAL,
             }
         assert tenant.output_rules.count() == 3
 

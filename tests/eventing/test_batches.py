@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from django.db import connection
 
 from blockforger.backend import rows
 from blockforger.backend.models import OperationRecord
@@ -50,18 +51,21 @@ def statuses(outcomes: Sequence[Outcome]) -> list[int]:
 
 def test_a_batch_takes_no_more_statements_than_one_event(key: str) -> None:
     execute(posts(key, [0])[0])
-    # records, items looked for and made, account, ledger, outbox
-    assert statements(lambda: execute_batch(posts(key, range(1, 21)))) == (1, 6)
+    # records, items looked for, and all that is written; without such statements it is four: items, account, ledger,
+    # outbox
+    written = 1 if connection.vendor == "postgresql" else 4
+    assert statements(lambda: execute_batch(posts(key, range(1, 21)))) == (1, 2 + written)
     changes = [an_event(key, "PUT", {**FLUFFY, "id": str(number)}, event_id=f"put {number}") for number in range(20)]
-    assert statements(lambda: execute_batch(changes)) == (1, 6)
+    assert statements(lambda: execute_batch(changes)) == (1, 2 + written)
     assert TokenAccount.objects.get().balance == 1000 - 41 * 10
 
 
-def test_a_batch_of_several_tenants_locks_their_accounts_in_one_more(key: str) -> None:
+def test_a_batch_of_several_tenants_takes_hardly_more(key: str) -> None:
     other = a_caller("other")
     execute_batch([*posts(key, [0]), *posts(other, [0], tenant="other")])
     batch = [*posts(other, range(1, 6), tenant="other"), *posts(key, range(1, 6))]
-    assert statements(lambda: execute_batch(batch)) == (1, 7)
+    # SQLite's accounts are locked by one more
+    assert statements(lambda: execute_batch(batch)) == (1, 3 if connection.vendor == "postgresql" else 7)
     assert list(TokenAccount.objects.values_list("balance", "sequence")) == [(940, 6), (940, 6)]
 
 

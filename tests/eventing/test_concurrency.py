@@ -125,13 +125,13 @@ def test_batches_that_make_and_change_each_others_items_do_not_wait_in_a_circle(
     key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadlocks_seen: list[Exception] = []
-    worth = deadlocks._is_worth_another_try
+    worth = deadlocks.is_worth_another_try
 
     def noting(error: Any) -> bool:
         deadlocks_seen.append(error)
         return worth(error)
 
-    monkeypatch.setattr(deadlocks, "_is_worth_another_try", noting)
+    monkeypatch.setattr(deadlocks, "is_worth_another_try", noting)
     for name in "ab":
         over_rest(Ask("POST", {**FLUFFY, "id": name}, api_key=key))
     for attempt in range(10):

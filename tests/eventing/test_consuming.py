@@ -266,10 +266,10 @@ def test_a_consumer_that_is_stopped_between_parts_hands_the_rest_back(
 def test_one_events_fault_stops_no_other_of_its_batch(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:
     matching = rules.matching
 
-    def faulty(tenant: Tenant, schema: Schema, operation: str) -> list[rules.Rule]:
+    def faulty(tenant: Tenant, schema: Schema, operation: str, **states: Any) -> list[rules.Rule]:
         if operation == "PUT":
             raise ZeroDivisionError
-        return matching(tenant, schema, operation)
+        return matching(tenant, schema, operation, **states)
 
     monkeypatch.setattr(rules, "matching", faulty)
     over_rest(Ask("POST", FLUFFY, api_key=key))

@@ -51,7 +51,7 @@ def test_the_largest_payload_that_the_door_lets_in_fits_into_an_entry_of_any_rul
         operations=(),
         schema_names=(),
     )
-    monkeypatch.setattr(rules, "matching", lambda *args: [widest])
+    monkeypatch.setattr(rules, "matching", lambda *args, **states: [widest])
     monkeypatch.setattr("eventing.outbox.transaction.on_commit", lambda call, *, robust: None)
     key = WIDEST * keys.MAX_LENGTH
     limit = settings.BLOCKFORGER_MAX_EVENT_BYTES - items.EVENT_OVERHEAD
@@ -59,7 +59,7 @@ def test_the_largest_payload_that_the_door_lets_in_fits_into_an_entry_of_any_rul
     payload["x"] = "x" * (limit - len(json_values.compact(payload).encode()))
     written = ItemWritten(
         tenant=tenant, schema=schema, method=Method.DELETE, item_key=key, payload=payload, sequence=2**63 - 1,
-        operation=OutboxEvent().id, at=timezone.now(),
+        operation=OutboxEvent().id, at=timezone.now(), before=payload, after=None,
     )  # fmt: skip
     (largest,) = outbox.events_of(written)
     assert entries.size_of(largest) <= settings.BLOCKFORGER_MAX_EVENT_BYTES

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from eventing.models import OutputRule
 
 
+POST = explanations.Write("POST", FLUFFY, None, FLUFFY)
+
+
 def explain(*arguments: str) -> str:
     """What the command prints."""
     output = StringIO()
@@ -44,7 +47,7 @@ class TestTheFunction:
         for_deletes = a_rule(tenant, position=1, operations=["DELETE", "PUT"])
         tenant.refresh_from_db()
 
-        found = explanations.explain(tenant, petstore, "POST", FLUFFY)
+        found = explanations.explain(tenant, petstore, POST)
 
         def of(rule: OutputRule) -> explanations.Explanation:
             return next(explanation for explanation in found if explanation.rule.pk == rule.pk)
@@ -57,15 +60,16 @@ class TestTheFunction:
         assert of(of_orders).mismatch == "it is of another schema"
         assert of(late).mismatch is None
         detail = event_format.detail_of("mytenant", "petstore", "POST", FLUFFY)
-        assert of(late).event == explanations.Event(BUS, "blockforger-output", "POST in petstore", detail)
-        assert of(of_petstore).event == explanations.Event(BUS, "own", "petstore.POST", detail)
+        resources = ["urn:blockforger:item:mytenant:petstore:123", "urn:blockforger:event:{id}:{sequence}"]
+        assert of(late).event == explanations.Event(BUS, "blockforger-output", "POST in petstore", resources, detail)
+        assert of(of_petstore).event == explanations.Event(BUS, "own", "petstore.POST", resources, detail)
         assert of(for_deletes).event is None
 
     def test_explaining_sends_nothing(self) -> None:
         tenant = a_tenant()
         a_rule(tenant)
         tenant.refresh_from_db()
-        [explanation] = explanations.explain(tenant, a_schema(tenant), "POST", FLUFFY)
+        [explanation] = explanations.explain(tenant, a_schema(tenant), POST)
         assert explanation.event
         assert not OutboxEvent.objects.exists()
 
@@ -83,7 +87,10 @@ class TestTheCommand:
         title, _, rest = rest.partition("\n")
         assert title == f"1. The tenant's rule with the id {rule.pk} matches, and sends to {BUS}:"
         event, _, rest = rest.partition("\n\n")
-        assert event == json.dumps(spec_examples.OUTPUT_EVENT, indent=2)
+        shown = json.loads(event)
+        assert (shown["Source"], shown["DetailType"]) == ("blockforger-output", "petstore.POST")
+        assert (shown["EventBusName"], shown["Resources"][0]) == (BUS, "urn:blockforger:item:mytenant:petstore:123")
+        assert json.dumps(shown["Detail"]) == json.dumps(spec_examples.OUTPUT_EVENT["detail"])
         assert rest == f"2. The tenant's rule with the id {other.pk} does not match: it is for DELETE only.\n"
 
     def test_a_payload_can_come_from_a_file(self, tmp_path: Path) -> None:
@@ -94,6 +101,24 @@ class TestTheCommand:
         output = explain("mytenant", "petstore", "PUT", "--payload", f"file://{path}")
         assert f"The schema's rule with the id {rule.pk} matches" in output
         assert '"name": "Fluffy 🐾"' in output
+
+    def test_it_tells_what_a_filter_and_a_change_make_of_it(self) -> None:
+        tenant = a_tenant()
+        a_schema(tenant)
+        a_rule(tenant, on_change=["status"])
+        a_rule(tenant, position=1, filter={"status": ["sold"]})
+        a_rule(tenant, position=2, filter={"status": ["available"]}, fields={"mask": ["name"]})
+        a_rule(tenant, position=3, enabled=False)
+        output = explain(
+            "mytenant", "petstore", "PATCH", "--payload", '{"name": "Rex"}', "--before", json.dumps(FLUFFY)
+        )
+        told = [line.partition("does not match: ")[2] for line in output.splitlines()]
+        assert [reason for reason in told if reason] == [
+            "nothing has changed in status.",
+            'its filter is not met: /status is "available", and ["sold"] is asked for.',
+            "it is disabled.",
+        ]
+        assert '"id": "123",\n      "name": "***"' in output
 
     def test_no_rules_are_no_error(self) -> None:
         a_schema(a_tenant())

@@ -131,6 +131,16 @@ def _faulted(fault: int | str | None) -> Iterator[list[bool]]:
             fail()
         return execute(*arguments)
 
+    with ExitStack() as stack:
+        if fault == LOST:
+            stack.enter_context(_commits_answered_by(fail))
+        elif fault is not None:
+            stack.enter_context(connection.execute_wrapper(at_statement))
+        yield happened
+
+
+@contextmanager
+def _commits_answered_by(fail: Callable[[], None]) -> Iterator[None]:
     # The class of the database's own wrapper is not known to the types.
     really_commit: Callable[[], None] = connection._commit  # type: ignore[attr-defined]
 
@@ -138,12 +148,15 @@ def _faulted(fault: int | str | None) -> Iterator[list[bool]]:
         really_commit()
         fail()
 
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        if fault == LOST:
-            patch.setattr(connection, "_commit", commit)
-        elif fault is not None:
-            stack.enter_context(connection.execute_wrapper(at_statement))
-        yield happened
+    def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        result = execute(sql, *arguments)
+        if sql.startswith("WITH admitted"):  # a transaction of its own
+            fail()
+        return result
+
+    with pytest.MonkeyPatch.context() as patch, connection.execute_wrapper(execute):
+        patch.setattr(connection, "_commit", commit)
+        yield
 
 
 @pytest.mark.parametrize("door", ["rest", "event"])
@@ -158,8 +171,9 @@ def test_a_fault_at_any_statement_changes_nothing_and_costs_nothing(door: str, m
     while bank.take(Step(door, method, item_key, event_id="one", fault=statement)) is None:
         assert (bank.paid_in, bank.writes) == paid
         statement += 1
-    # The caller, the item, the debit, and what comes of it: the ledger, or the balance that does not pay.
-    assert statement >= 4
+    # On PostgreSQL one writes everything, and a caller over REST is known. Else the caller, the item, the debit, and
+    # what comes of it: the ledger, or the balance that does not pay.
+    assert statement >= (1 if door == "rest" and connection.vendor == "postgresql" else 4)
     assert bank.writes == (2 if tokens == 30 else 1)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventing import rule_documents
 from eventing.models import OutputRule
-from tests.cast import BUS
+from tests.cast import BUS, UNCONDITIONAL
 from tests.eventing import spec_examples
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def test_the_configuration_format_of_the_specification_is_read() -> None:
             "detail_type": "petstore.POST",
             "operations": ["POST", "PUT", "PATCH", "DELETE"],
             "schema_names": ["petstore", "orders"],
+            **UNCONDITIONAL,
         },
         {
             "eventbridge_arn": BUS,
@@ -39,6 +40,7 @@ def test_the_configuration_format_of_the_specification_is_read() -> None:
             "detail_type": "{schema_id}.{operation}",
             "operations": ["POST", "DELETE"],
             "schema_names": ["analytics"],
+            **UNCONDITIONAL,
         },
     ]
 
@@ -53,6 +55,7 @@ def test_only_the_bus_is_required_and_the_rest_has_the_defaults_of_the_specifica
             "detail_type": "{schema_id}.{operation}",
             "operations": [],
             "schema_names": [],
+            **UNCONDITIONAL,
         }
     ]
 
@@ -69,7 +72,8 @@ def test_rules_are_an_array(value: object) -> None:
 
 def test_a_rule_is_an_object() -> None:
     message = (
-        "Write an object with the members of a rule: eventbridge_arn, source, detail_type, operations, schema_names."
+        "Write an object with the members of a rule: eventbridge_arn, source, detail_type, operations, schema_names, "
+        "enabled, filter, on_change, fields."
     )
     assert problems_of([BUS, {"eventbridge_arn": BUS}, None]) == {"/0": message, "/2": message}
 
@@ -80,7 +84,7 @@ def test_every_problem_of_every_rule_is_told_with_its_place() -> None:
         {"arn": BUS, "detail/type": 1},
         {"eventbridge_arn": BUS, "source": None, "operations": "POST", "schema_names": [1], "detail_type": ""},
     ]
-    members = "eventbridge_arn, source, detail_type, operations, schema_names"
+    members = "eventbridge_arn, source, detail_type, operations, schema_names, enabled, filter, on_change, fields"
     assert problems_of(value) == {
         "/1/arn": f"A rule has no member 'arn'. Remove it, or use one of {members}.",
         "/1/detail~1type": f"A rule has no member 'detail/type'. Remove it, or use one of {members}.",
@@ -100,6 +104,10 @@ DOCUMENTS: st.SearchStrategy[RuleDocument] = st.fixed_dictionaries(  # type: ign
         "detail_type": st.sampled_from(["{schema_id}.{operation}", "{operation}", "changed", 'é"\\{}']),
         "operations": st.lists(st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]), unique=True),
         "schema_names": st.lists(NAMES, max_size=3),
+        "enabled": st.booleans(),
+        "filter": st.none() | st.sampled_from([{"a": ["x", {"exists": False}]}, {"$or": [{"a": [1]}, {"b": [1.5]}]}]),
+        "on_change": st.lists(NAMES, max_size=3, unique=True),
+        "fields": st.none() | st.sampled_from([{"keep": ["a"]}, {"drop": ["a", "b.c"], "mask": ["d"]}]),
     }
 )
 
@@ -108,6 +116,29 @@ DOCUMENTS: st.SearchStrategy[RuleDocument] = st.fixed_dictionaries(  # type: ign
 def test_what_is_written_is_read_again(documents: list[RuleDocument]) -> None:
     written = json.loads(json.dumps([rule_documents.written(document) for document in documents]))
     assert rule_documents.read(written) == (documents, [])
+
+
+def test_a_filter_is_the_same_however_it_is_written() -> None:
+    one: Any = [{"eventbridge_arn": BUS, "filter": {"b": [1e2, "x"], "a": [0.5]}}]
+    other: Any = [{"eventbridge_arn": BUS, "filter": {"a": [0.5], "b": [100, "x"]}}]
+    assert json.dumps(rule_documents.read(one)) == json.dumps(rule_documents.read(other))
+
+
+def test_what_is_wrong_in_a_filter_is_told_with_its_place() -> None:
+    rules: Any = [{"eventbridge_arn": BUS, "filter": {"a/b": [{"prefix": 1}], "c": "x"}}]
+    _, problems = rule_documents.read(rules)
+    assert [pointer for pointer, _ in problems] == ["/0/filter/a~1b/0/prefix", "/0/filter/c"]
+
+
+def test_a_rule_is_described_with_its_conditions() -> None:
+    rule: Any = {
+        "eventbridge_arn": BUS, "enabled": False, "filter": {"a": [1]}, "on_change": ["b", "c"],
+        "fields": {"drop": ["d"], "mask": ["e"]},
+    }  # fmt: skip
+    [document], _ = rule_documents.read([rule])
+    assert rule_documents.described(document) == (
+        f'all operations of all schemas to {BUS}, if {{"a":[1]}}, on a change of b, c, drop d, mask e (disabled)'
+    )
 
 
 @given(DOCUMENTS)

@@ -20,6 +20,10 @@ GOOD: dict[str, Any] = {
     "detail_type": "{schema_id}.{operation}",
     "operations": [],
     "schema_names": [],
+    "enabled": True,
+    "filter": None,
+    "on_change": [],
+    "fields": None,
 }
 FORM = "arn:aws:events:{region}:{account}:event-bus/{name}"
 NOT_A_BUS = (
@@ -264,8 +268,52 @@ def test_schema_names_are_checked(schema_names: object, messages: list[str]) -> 
     assert problems(schema_names=schema_names) == ({"schema_names": messages} if messages else {})
 
 
+NOT_A_PATH = (
+    "is no path. Use names with a dot between them and a backslash before each dot, comma, bracket or backslash in one"
+    ", 500 characters at the most."
+)
+FIELDS_FORM = 'Use an object such as {"keep": ["status"]} or {"drop": ["notes"], "mask": ["owner.mail"]}.'
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "messages"),
+    [
+        ("enabled", False, []),
+        ("enabled", 1, ["Write true, or false for a rule that rests."]),
+        ("filter", {"status": ["sold"]}, []),
+        (
+            "filter",
+            {},
+            ['Without a condition it says nothing. Leave it out, or write one, such as {"status": ["available"]}.'],
+        ),
+        ("filter", {"a": [{"prefix": 1}]}, ['/a/0/prefix: Write a text, or {"equals-ignore-case": "text"}.']),
+        ("filter", {"a": [2**80]}, ["/a/0: An integer does not fit into 64 bits."]),
+        ("on_change", ["status", "owner.city", "a\\.b"], []),
+        ("on_change", "status", ['Use a list of paths, such as ["status", "owner.city"].']),
+        ("on_change", ["", "a..b"], [f"'' {NOT_A_PATH}", f"'a..b' {NOT_A_PATH}"]),
+        ("on_change", ["/a"], ["'/a' looks like a JSON Pointer. Write the path with dots, such as owner.city."]),
+        ("on_change", ["a", "a"], ["'a' stands there more than once. Name it once."]),
+        (
+            "on_change",
+            [f"a{number}" for number in range(51)],
+            ["Use 50 paths at the most, or outer ones: 'owner' stands for all that is in it."],
+        ),
+        ("fields", {"keep": ["a"], "mask": ["b"]}, []),
+        ("fields", {}, [FIELDS_FORM]),
+        ("fields", ["a"], [FIELDS_FORM]),
+        ("fields", {"hide": ["a"]}, [FIELDS_FORM]),
+        ("fields", {"keep": ["a"], "drop": ["b"]}, ["Use keep or drop, not both: what is not kept is dropped."]),
+        ("fields", {"mask": []}, ["mask: Name a path, or leave it out."]),
+        ("fields", {"drop": "a"}, ['drop: Use a list of paths, such as ["status", "owner.city"].']),
+    ],
+)
+def test_conditions_and_fields_are_checked(column: str, value: object, messages: list[str]) -> None:
+    values: dict[str, Any] = {column: value}
+    assert problems(**values) == ({column: messages} if messages else {})
+
+
 def test_all_problems_are_told_at_once() -> None:
-    found = rule_checks.problems_of(dict.fromkeys(rule_checks.COLUMNS))
+    found = rule_checks.problems_of(dict.fromkeys(rule_checks.COLUMNS, 7))
     assert set(found) == set(rule_checks.COLUMNS)
 
 

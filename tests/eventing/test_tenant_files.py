@@ -10,7 +10,7 @@ import pytest
 from blockforger.backend import json_schemas
 from eventing import tenant_files
 from eventing.tenant_files import TenantDocument
-from tests.cast import BUS
+from tests.cast import BUS, UNCONDITIONAL
 from tests.eventing import spec_examples
 from tests.eventing.tenant_folders import ONE_RULE, a_folder
 
@@ -20,6 +20,7 @@ RULE: dict[str, Any] = {
     "detail_type": "{schema_id}.{operation}",
     "operations": [],
     "schema_names": [],
+    **UNCONDITIONAL,
 }
 
 
@@ -170,7 +171,7 @@ class TestProperties:
             ),
             (
                 "tenant.properties:7:15: $[1].schemas: A rule has no member 'schemas'. Remove it, or use one of "
-                "eventbridge_arn, source, detail_type, operations, schema_names."
+                "eventbridge_arn, source, detail_type, operations, schema_names, enabled, filter, on_change, fields."
             ),
         ]
 

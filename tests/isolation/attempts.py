@@ -62,12 +62,17 @@ AT_THE_VICTIMS_URLS = [
         ("schemas", "/api/victim", "/api/victim?cursor=a", ("GET",)),
         ("schema", f"{OF_VICTIM}/$schema", "/api/victim/hidden/$schema", ("GET", "PUT", "DELETE")),
         ("rules", "/api/victim/$rules", "/api/victim/$rules?x", ("GET", "PUT")),
+        ("rule-explanations", "/api/victim/$rules/explain", "/api/victim/$rules/explain?x", ("POST",)),
+        ("backtests", "/api/victim/$rules/backtest", "/api/victim/$rules/backtest?x", ("POST",)),
+        ("rule-tests", "/api/victim/$rules/1/test", "/api/victim/$rules/2/test", ("POST",)),
         ("sent-events", EVENTS_OUT, f"{EVENTS_OUT}?schema=hidden&key=1", ("GET",)),
         ("sent-event", f"{EVENTS_OUT}/{NO_EVENT}", f"{EVENTS_OUT}/{NO_EVENT}?x", ("GET",)),
         ("replays", f"{EVENTS_OUT}/replay", f"{EVENTS_OUT}/replay?x", ("POST",)),
         ("replay", f"{EVENTS_OUT}/replay/1", f"{EVENTS_OUT}/replay/2", ("GET",)),
         ("received-events", "/api/victim/$events/in", "/api/victim/$events/in?schema=hidden&key=1", ("GET",)),
         ("received-event", "/api/victim/$events/in/1", "/api/victim/$events/in/2", ("GET",)),
+        ("openapi", "/api/victim/openapi.json", "/api/victim/openapi.json?x", ("GET",)),
+        ("asyncapi", "/api/victim/asyncapi.json", "/api/victim/asyncapi.json?x", ("GET",)),
         ("usage", "/api/victim/$usage", "/api/victim/$usage?days=1", ("GET",)),
         ("ledger-entries", "/api/victim/$usage/entries", "/api/victim/$usage/entries?limit=1", ("GET",)),
     ]
@@ -115,6 +120,24 @@ MANAGEMENT = [
         {"rules": [{"id": "{}", "eventbridge_arn": f"{BUS}sparrow"}], "schemas": {}},
     ),
     _rest("PUT rules", "a schema's name", "PUT", "/api/stranger/$rules", {"rules": [], "schemas": {"hidden": []}}),
+    *(
+        _rest(
+            "POST rule-explanations",
+            by,
+            "POST",
+            "/api/stranger/$rules/explain",
+            {"operation": "DELETE", "schema": schema, "key": GUESSED},
+        )
+        for by, schema in {"an item's key": "petstore", "a schema's name": "hidden"}.items()
+    ),
+    _rest(
+        "POST backtests",
+        "a schema's name",
+        "POST",
+        "/api/stranger/$rules/backtest",
+        {"rules": [{"eventbridge_arn": f"{BUS}sparrow", "schema_names": ["hidden"]}], "schemas": {}},
+    ),
+    _of_victims("POST rule-tests", "a rule's id", "POST", "/api/stranger/$rules/{}/test", OutputRule),
     _of_victims("GET sent-event", "an id", "GET", f"{OWN_EVENTS}/out/{{}}", OutboxEvent),
     _of_victims("GET sent-events", "a cursor", "GET", f"{OWN_EVENTS}/out?cursor={{}}", OutboxEvent),
     _of_victims("GET sent-events", "a rule", "GET", f"{OWN_EVENTS}/out?rule={{}}", OutputRule),
@@ -176,6 +199,10 @@ REST = [
         for method, payload in [("POST", PET), ("PATCH", PET), ("DELETE", GUESSED)]
     ),
     *MANAGEMENT,
+    _rest("GET openapi", "its own URL", "GET", "/api/stranger/openapi.json"),
+    _rest("GET asyncapi", "its own URL", "GET", "/api/stranger/asyncapi.json"),
+    _rest("GET openapi-of-any-tenant", "its URL", "GET", "/openapi.json?tenant=victim"),
+    _rest("page docs", "its URL", "GET", "/docs?tenant=victim"),
     _rest("page livez", "its URL", "GET", "/livez?tenant=victim"),
     _rest("page readyz", "its URL", "GET", "/readyz?tenant=victim"),
 ]
@@ -212,7 +239,7 @@ ADMIN_MODELS = (
     *("tenants.tenant", "tenants.membership", "tenants.apikey", "tenants.tokenaccount", "tenants.ledgerentry"),
     *("backend.schema", "backend.item", "backend.operationrecord"),
     *("eventing.outputrule", "eventing.eventbus", "eventing.outboxevent", "eventing.replay", "eventing.lane"),
-    *("auth.user", "auth.group"),
+    "auth.user",
 )
 
 
@@ -297,6 +324,14 @@ def _import(world: World, folder: Path) -> str:
     )
 
 
+def _backtest(world: World, folder: Path) -> str:
+    """Rules for what is the victim's."""
+    file = folder / "rules.json"
+    rule = {"eventbridge_arn": f"{BUS}sparrow", "schema_names": ["hidden", "petstore"]}
+    file.write_text(json.dumps({"rules": [rule], "schemas": {}}))
+    return world.command("backtest_rules", "stranger", "--rules", str(file))
+
+
 def _with_attacks(world: World, *arguments: str) -> str:
     """The command, while what a stranger put there waits in both queues."""
     body = json.dumps(envelope(Ask("PUT", PET, "victim", "petstore", world.strangers_key)))
@@ -321,8 +356,10 @@ def _tail(world: World) -> str:
 
 COMMANDS = [
     _command("export_tenant_properties", "the other tenant's name", "stranger"),
+    _command("export_event_schemas", "the other tenant's name", "stranger"),
     _command("explain_rules", "a schema's name", "stranger", "hidden", "POST"),
     _command("explain_rules", "the other's rules", "stranger", "petstore", "POST"),
+    _command("test_rule", "a rule's id", "stranger", lambda world: world.of_victim(OutputRule).pk),
     _command("create_api_key", "a key's name", "stranger", "--name", "mine"),
     _command("rotate_api_key", "its own key", lambda world: world.strangers_key[3:15]),
     _command("rotate_api_key", "what begins like a key", lambda world: world.victims_key[3:10]),
@@ -359,6 +396,7 @@ COMMANDS_WITH_AWS: list[tuple[str, str, Callable[[World, Path], str]]] = [
         lambda world, _: _with_attacks(world, "consume_events", "--once"),
     ),
     ("command redrive_input", "events in the queue", lambda world, _: _with_attacks(world, "redrive_input")),
+    ("command backtest_rules", "names of schemas", _backtest),
     ("command put_events", "another tenant's name", _put_events),
     ("command tail_events", "the other tenant's name", lambda world, _: _tail(world)),
     ("command deploy_stack", "a run", lambda world, _: world.command("deploy_stack", "--environment", "local")),

@@ -13,7 +13,10 @@ from blockforger.backend.models import WRITES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_THEIRS = ("django.", "django_otp", "rest_framework", "unfold", "whitenoise.")
+_THEIRS = (
+    *("django.", "rest_framework", "whitenoise.", "corsheaders", "drf_spectacular_sidecar"),
+    *("django_otp", "unfold"),
+)
 OURS = {config.name for config in apps.get_app_configs() if not config.name.startswith(_THEIRS)}
 
 

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 
 from blockforger.backend.models import Schema
 from eventing.models import AllowedBus, OutputRule, Replay
-from tenants.models import Tenant
+from tenants.models import AllowedOrigin, Tenant
 from tests.admin_pages import Page, saved, url_of
 from tests.eventing.doors import Ask
 from tests.eventing.event_bridge import EventBridge, event_bridge
@@ -79,6 +79,8 @@ READ_BY_THE_VICTIM = [
     *(
         "/api/victim/petstore/$schema",
         "/api/victim/$rules",
+        "/api/victim/openapi.json",
+        "/api/victim/asyncapi.json",
         "/api/victim/$events/out",
         "/api/victim/$events/in/{event}",
     ),
@@ -159,11 +161,17 @@ class TestTheAdmin:
         assert MARK in Page(admin_client, url_of(model, "change", both.of_victim(model).pk)).text
 
     def test_a_tenants_page_takes_no_row_of_another_tenants(self, both: World, admin_client: Client) -> None:
-        for inline, model in {"output_rules": OutputRule, "allowed_buses": AllowedBus}.items():
+        inlines = {"output_rules": OutputRule, "allowed_buses": AllowedBus, "allowed_origins": AllowedOrigin}
+        for inline, model in inlines.items():
             before = world.snapshot(both)
             page = Page(admin_client, url_of(Tenant, "change", both.stranger.pk))
             page.fill_in(f"{inline}-0-", id=both.of_victim(model).pk)
             world.check(both, before, world.text_of(page.submit()))
+
+    def test_a_stranger_learns_no_origins_by_preflights(self, both: World) -> None:
+        headers = {"Origin": f"https://{MARK}s.example", "Access-Control-Request-Method": "GET"}
+        victim, nobody = (both.rest("OPTIONS", f"/api/{name}/petstore", **headers) for name in ("victim", "nobody"))
+        assert world.text_of(victim) == world.text_of(nobody)
 
     def test_a_rule_takes_no_schema_of_another_tenants(self, both: World, admin_client: Client) -> None:
         before = world.snapshot(both)

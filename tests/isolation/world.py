@@ -19,7 +19,7 @@ from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing import consuming
 from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay
 from tenants import balances
-from tenants.models import ApiKey, LedgerEntry, Membership, Tenant
+from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Tenant
 from tenants.models import Permission as Permissions
 from tests.cast import PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
@@ -36,6 +36,7 @@ BUS = "arn:aws:events:us-east-1:123456789012:event-bus/"
 # How each row leads to its tenant. What is not here must be in SHARED.
 OWNED: dict[str, str] = {
     "tenants.Tenant": "pk",
+    "tenants.AllowedOrigin": "tenant",
     "tenants.Membership": "tenant",
     "tenants.ApiKey": "tenant",
     "tenants.TokenAccount": "tenant",
@@ -136,6 +137,7 @@ def _a_full_tenant(name: str, *, word: str) -> tuple[Tenant, str, str]:
     balances.top_up(tenant, amount=10, reference=f"invoice of the {word}")
     member = User.objects.create_user(f"{word} of {name}")
     Membership.objects.create(tenant=tenant, user=member, role="owner")
+    AllowedOrigin.objects.create(tenant=tenant, origin=f"https://{word}.example")
     a_schema(tenant, "petstore", {**PET, "title": word})
     arn = f"{BUS}{word}"
     AllowedBus.objects.create(tenant=tenant, arn_pattern=arn)

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from blockforger.backend import json_texts, json_values
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, Schema
-from eventing import explanations, rule_checks
+from eventing import explanations, rule_checks, rule_lists
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Command(BaseCommand):
         "Show what each output rule of a tenant makes of a write: the event that it would send and the bus, or the "
         "reason why it does not match. Rules come in the order in which their events would go out: the tenant's by "
         "position, then the schema's own. Nothing is written or sent, and the payload is not checked against the "
-        "schema. The exit code is 0 even if no rule matches."
+        "schema. What the tenant's rules may not mean is told on standard error. The exit code is 0 even if no rule "
+        "matches."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -36,19 +37,42 @@ class Command(BaseCommand):
             "--payload",
             default="{}",
             metavar="JSON",
-            help="The payload of the event: a JSON object, or file://payload.json (default: {}). In an event of the "
-            "API it is what the request sent and the key field.",
+            help="What is sent: a JSON object, or file://payload.json (default: {}). Of a DELETE it is taken for the "
+            "item if there is no --before.",
+        )
+        parser.add_argument(
+            "--before",
+            metavar="JSON",
+            help="The item as it is stored before: a JSON object, or file://item.json. Rules may ask what has changed "
+            "(on_change) and how the item is then (filter); without it, nothing was stored.",
         )
 
-    def handle(self, *_args: object, tenant: str, schema: str, operation: str, payload: str, **_: object) -> None:
+    def handle(
+        self,
+        *_args: object,
+        tenant: str,
+        schema: str,
+        operation: str,
+        payload: str,
+        before: str | None,
+        **_: object,
+    ) -> None:
         if operation not in WRITES:
             raise CommandError(f"The operation '{operation}' is unknown. Use POST, PUT, PATCH or DELETE.")
         schema_row = _schema(tenant, rule_checks.schema_name_of(schema))
-        found = explanations.explain(schema_row.tenant, schema_row, operation, _payload(payload))
+        write = explanations.Write.of(
+            operation,
+            _object(payload, "payload"),
+            before=None if before is None else _object(before, "item before"),
+            key_field=schema_row.key_field,
+        )
+        found = explanations.explain(schema_row.tenant, schema_row, write)
         matching = sum(explanation.event is not None for explanation in found)
         self.stdout.write(f"{operation} of {schema_row} of {tenant}: {matching} of {len(found)} rules match.")
         for place, explanation in enumerate(found, start=1):
             self.stdout.write(f"\n{place}. {_described(explanation)}")
+        for warned in rule_lists.warnings_of(schema_row.tenant):
+            self.stderr.write(f"Warning: {warned}.")
 
 
 def _schema(tenant_name: str, name: str) -> Schema:
@@ -62,7 +86,7 @@ def _schema(tenant_name: str, name: str) -> Schema:
     return schema
 
 
-def _payload(text: str) -> JsonObject:
+def _object(text: str, name: str) -> JsonObject:
     source: bytes | str = text
     if text.startswith("file://"):
         path = Path(text.removeprefix("file://")).expanduser()
@@ -73,9 +97,9 @@ def _payload(text: str) -> JsonObject:
     try:
         value = json_values.parse(source)
     except NotPortable as error:
-        raise CommandError(f"The payload cannot be used. {error.message}") from error
+        raise CommandError(f"The {name} cannot be used. {error.message}") from error
     if not isinstance(value, dict):
-        raise CommandError("The payload must be a JSON object.")
+        raise CommandError(f"The {name} must be a JSON object.")
     return value
 
 
@@ -85,5 +109,4 @@ def _described(explanation: Explanation) -> str:
     event = explanation.event
     if event is None:
         return f"{rule} does not match: {explanation.mismatch}."
-    shown: JsonObject = {"source": event.source, "detail-type": event.detail_type, "detail": event.detail}
-    return f"{rule} matches, and sends to {event.bus_arn}:\n{json_texts.readable(shown)}"
+    return f"{rule} matches, and sends to {event.bus_arn}:\n{json_texts.readable(event.entry)}"

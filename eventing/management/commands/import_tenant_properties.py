@@ -37,7 +37,11 @@ class Command(BaseCommand):
             help="A tenant.properties (which brings no schemas), a tenant's folder, or a folder of tenants' folders. "
             "Names that begin with a dot are passed over.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Print what would be done, and change nothing.")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Print what would be done, and what else is to be said of rules and buses; change nothing.",
+        )
 
     def handle(self, *_args: object, paths: list[Path], dry_run: bool, **_options: object) -> None:
         try:
@@ -48,6 +52,8 @@ class Command(BaseCommand):
         for plan in plans:
             for line in plan.lines():
                 self.stdout.write(line)
+            for warned in tenant_import.further_warnings(plan) if dry_run else ():
+                self.stdout.write(f"  ! {warned}")
         if all(plan.is_empty for plan in plans):
             self.stdout.write("Nothing to change.")
         else:
