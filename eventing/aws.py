@@ -1,4 +1,4 @@
-"""The only place where boto3 clients are made.
+"""The only place where boto3 clients are made, and what makes many calls in their place.
 
 Where AWS is, and as whom it is called, boto3 reads from its own environment variables: AWS_ENDPOINT_URL,
 AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, AWS_PROFILE and so on. Clients are kept for the life of the process
@@ -11,11 +11,14 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
+import botocore.session
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from django.conf import settings
+
+from eventing.aws_calls import Calls
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -58,6 +61,7 @@ class _Clients:
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._clients: dict[tuple[str, str, Config], Any] = {}
+        self._calls: dict[tuple[str, str, Config], Calls] = {}
 
     def get(self, service: str, region: str, config: Config) -> object:
         with self._lock:
@@ -66,9 +70,23 @@ class _Clients:
                 self._clients[service, region, config] = make_client(service, region_name=region, config=config)
             return self._clients[service, region, config]
 
+    def calls(self, service: str, region: str, config: Config) -> Calls:
+        key = (service, region, config)
+        if key not in self._calls:
+            client = self.get(service, region, config)
+            with self._lock:
+                session = self._own_session()
+                ca_bundle = botocore.session.get_session().get_config_variable("ca_bundle")
+                self._calls.setdefault(key, Calls(client, session.get_credentials(), ca_bundle=ca_bundle))
+        return self._calls[key]
+
     def region(self) -> str:
         with self._lock:
             return self._own_session().region_name or DEFAULT_REGION
+
+    def close(self) -> None:
+        for calls in self._calls.values():
+            calls.close()
 
     def _own_session(self) -> Session:
         if self._session is None:
@@ -82,6 +100,7 @@ _clients = _Clients()
 def reset() -> None:
     """Forget every client: after a fork, or when the environment that boto3 reads has changed."""
     global _clients
+    _clients.close()
     _clients = _Clients()
 
 
@@ -98,6 +117,11 @@ def events_client(region: str) -> EventBridgeClient:
     return cast("EventBridgeClient", _clients.get("events", region, _EVENTS))
 
 
+def events_calls(region: str) -> Calls:
+    """The calls of that client."""
+    return _clients.calls("events", region, _EVENTS)
+
+
 def bus_checks_client(region: str) -> EventBridgeClient:
     """For asking about the buses of that region. It gives up within six seconds."""
     return cast("EventBridgeClient", _clients.get("events", region, _CHECKS))
@@ -112,6 +136,11 @@ def own_account() -> str:
 def sqs_client() -> SQSClient:
     """For the queues of our own region. It waits for a poll of 20 seconds, the longest that SQS offers."""
     return cast("SQSClient", _clients.get("sqs", own_region(), _SQS))
+
+
+def sqs_calls() -> Calls:
+    """The calls of that client, each made once."""
+    return _clients.calls("sqs", own_region(), _SQS)
 
 
 def logs_client() -> CloudWatchLogsClient:

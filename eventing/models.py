@@ -12,6 +12,7 @@ from django.db.models import Case, F, Q, When
 from django.utils import timezone
 
 from blockforger.backend.models import WRITES, Schema
+from eventing.entries import resources_of
 from tenants.models import Tenant
 
 DEFAULT_SOURCE = "blockforger-output"
@@ -318,9 +319,7 @@ class OutboxEvent(models.Model):
 
     @property
     def resources(self) -> list[str]:
-        """The `Resources` of the entry: the item, and this event under the id that never changes."""
-        own_urn = f"urn:blockforger:event:{self.id}"
-        return [self.item_urn, own_urn if self.sequence is None else f"{own_urn}:{self.sequence}"]
+        return resources_of(self.id, self.item_urn, self.sequence)
 
 
 class Lane(models.Model):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from blockforger.backend.errors import DocumentInvalid, ResourceUnknown, SchemaUnknown
+from blockforger.backend.errors import DocumentInvalid, ItemUnknown, ResourceUnknown, SchemaUnknown
 from blockforger.backend.models import WRITES
 from blockforger.backend.openapi_management import described
 from blockforger.backend.openapi_parts import (
@@ -24,6 +24,7 @@ from blockforger.backend.openapi_parts import (
     paging,
 )
 from eventing import rule_checks
+from eventing.backtests import MAX_WRITES
 from eventing.event_filters import MAX_IDS, MAX_WHY
 from eventing.models import OutboxStatus
 from eventing.replays import REPLAYABLE
@@ -45,12 +46,20 @@ _UUID: JsonObject = {"type": "string", "format": "uuid"}
 _NUMBER: JsonObject = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _NAME: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
 _SINCE: JsonObject = {"type": "string", "format": "date-time", "pattern": "^20"}
+_PARTS = ("keep", "drop", "mask")
 _RULE_MEMBERS: dict[str, JsonObject] = {
     "eventbridge_arn": {"type": "string", "description": "The bus, by its ARN."},
     "source": {"type": "string", "minLength": 1, "maxLength": rule_checks.MAX_SOURCE},
     "detail_type": {"type": "string", "minLength": 1, "maxLength": rule_checks.MAX_DETAIL_TYPE},
     "operations": {**list_of({"enum": [*WRITES]}), "description": "Left out or empty: all four."},
     "schema_names": {**list_of(_TEXT), "description": "Left out or empty: all schemas."},
+    "enabled": {"type": "boolean", "description": "Left out: true. A rule that is not matches nothing."},
+    "filter": {"type": "object", "description": "Conditions on the item, as EventBridge's event patterns have them."},
+    "on_change": {**list_of(_TEXT), "description": "Paths of which one must lead to another value than before."},
+    "fields": {
+        **object_of({name: list_of(_TEXT) for name in _PARTS}, *_PARTS),
+        "description": "What of the payload is sent: paths. The key always is.",
+    },
 }
 _OPTIONAL = tuple(_RULE_MEMBERS)[1:]
 _RULE = object_of({"id": _INTEGER, **_RULE_MEMBERS}, "id", *_OPTIONAL)
@@ -138,6 +147,12 @@ def paths(place: Place) -> JsonObject:
             "get": _read_rules().written(),
             "put": _replace_rules().written(),
         },
+        f"{place.root}/$rules/explain": {"parameters": [*place.parameters], "post": _explain_rules().written()},
+        f"{place.root}/$rules/backtest": {"parameters": [*place.parameters], "post": _backtest_rules().written()},
+        f"{place.root}/$rules/{{number}}/test": {
+            "parameters": [*place.parameters, in_path("number", "The rule's id.", _NUMBER)],
+            "post": _test_rule().written(),
+        },
         f"{events}/out": {"parameters": [*place.parameters], "get": _sent().written()},
         f"{events}/out/{{event}}": {"parameters": [*place.parameters, one], "get": _sent_event().written()},
         f"{events}/in": {"parameters": [*place.parameters], "get": _received().written()},
@@ -178,6 +193,76 @@ def _replace_rules() -> Endpoint:
         (DocumentInvalid,),
         (IF_MATCH, IF_NONE_MATCH),
         body(RULES),
+    )
+
+
+def _explain_rules() -> Endpoint:
+    asked: dict[str, JsonObject] = {
+        "schema": _NAME,
+        "operation": {"enum": [*WRITES]},
+        "payload": {"type": "object"},
+        "before": {"type": "object", "description": "The item as it was; not together with `key`."},
+        "key": {"type": "string", "description": "The key of a stored item. Takes `backend_calls`, too."},
+    }
+    found = object_of(
+        {"id": _INTEGER, "matches": {"type": "boolean"}, "mismatch": optional("string"), "event": optional("object")}
+    )
+    return Endpoint(
+        "explain_rules",
+        "What each rule makes of a write that might be",
+        "rules",
+        _RULES,
+        {200: answer("The rules, in order.", object_of({"rules": list_of(found), "warnings": list_of(_TEXT)}))},
+        (DocumentInvalid, SchemaUnknown, ItemUnknown),
+        body=body(object_of(asked, "payload", "before", "key")),
+    )
+
+
+def _backtest_rules() -> Endpoint:
+    rules: dict[str, Any] = dict(cast("JsonObject", RULES["properties"]))
+    last: JsonObject = {"type": "integer", "minimum": 1, "maximum": MAX_WRITES, "description": "How many writes."}
+    counts = object_of({"today": _INTEGER, "then": _INTEGER})
+    found: dict[str, JsonObject] = {
+        "writes": _INTEGER,
+        "from": optional("integer"),
+        "to": optional("integer"),
+        "events": counts,
+        "gains": _INTEGER,
+        "losses": _INTEGER,
+        "gained": list_of({"type": "object"}),
+        "lost": list_of({"type": "object"}),
+        "undecided": _INTEGER,
+        "limits": {},
+    }
+    return Endpoint(
+        "backtest_rules",
+        "What these rules would have sent for the last writes. Takes `manage_rules` and `read_events`",
+        "rules",
+        (Permission.MANAGE_RULES,),
+        {200: answer("What they would have sent more, and less.", object_of(found))},
+        (DocumentInvalid,),
+        body=body(object_of({**rules, "last": last}, "last")),
+    )
+
+
+def _test_rule() -> Endpoint:
+    found: dict[str, JsonObject] = {
+        "accepted": {"type": "boolean"},
+        "event_id": optional("string"),
+        "code": optional("string"),
+        "message": optional("string"),
+        "hint": optional("string"),
+        "policy": {"type": ["object", "null"]},
+        "event": {"type": "object"},
+    }
+    return Endpoint(
+        "test_rule",
+        "What the rule's bus says to a sample event",
+        "rules",
+        _RULES,
+        {200: answer("What AWS said, and what to do about it.", object_of(found))},
+        (DocumentInvalid, *_UNKNOWN),
+        body={**body(object_of({"payload": {"type": "object"}}, "payload")), "required": False},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.signals import ItemWritten
     from eventing.answers import Answer
+    from eventing.entries import Ready
     from eventing.lanes import Lease
 
 RETRY_FOR = timedelta(hours=24)
@@ -104,7 +104,7 @@ def lanes_with_work(*, at: datetime) -> list[int]:
     return [lane for lane in is_due if is_due[lane] or lane in ready]
 
 
-def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[OutboxEvent]:
+def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[Ready]:
     """The next events of these lanes, each stream in order, the tenants taking turns, what is replayed coming last.
 
     An event whose time has come, or is found to wait for another of its stream, is filed anew on the way.
@@ -112,8 +112,7 @@ def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[Outb
     with queues.in_index_order():
         queues.make_ready(lane_ids, at_most=at_most, at=at)
         ids = queues.next_events(lane_ids, at_most=at_most, at=at)
-    found = OutboxEvent.objects.in_bulk(ids)
-    return [found[pk] for pk in ids]
+    return queues.read(ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,20 +137,20 @@ class Tally:
         )
 
 
-def record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool = False) -> Tally:
+def record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: bool = False) -> Tally:
     """Write the answers down, but for lanes that were lost meanwhile: their new holder decides."""
     return deadlocks.retried(lambda: _record(lease, results, is_probe=is_probe))
 
 
-def _record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_probe: bool) -> Tally:
+def _record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: bool) -> Tally:
     with transaction.atomic():
         held = lanes.lock_held(lease)
         settled = [(event, answer) for event, answer in results if event.lane in held]
         accepted = [(event, answer) for event, answer in settled if answer.verdict is Verdict.ACCEPTED]
-        # Copies, because this may have to be done again.
-        failed = [(copy(event), answer) for event, answer in settled if answer.verdict is not Verdict.ACCEPTED]
+        failures = {event.pk: answer for event, answer in settled if answer.verdict is not Verdict.ACCEPTED}
         now = timezone.now()
         _deliver(accepted, now)
+        failed = [(event, failures[event.pk]) for event in OutboxEvent.objects.filter(pk__in=failures)]
         for event, answer in failed:
             _apply(event, answer, now)
         OutboxEvent.objects.bulk_update([event for event, _ in failed], _RESULT_FIELDS)
@@ -161,7 +160,7 @@ def _record(lease: Lease, results: Sequence[tuple[OutboxEvent, Answer]], *, is_p
     return Tally(delivered=len(accepted), retried=len(failed) - held_back - dead, dead=dead, held=held_back)
 
 
-def _deliver(accepted: Sequence[tuple[OutboxEvent, Answer]], now: datetime) -> None:
+def _deliver(accepted: Sequence[tuple[Ready, Answer]], now: datetime) -> None:
     """One statement, because a CASE for each row and column would take longer than sending them."""
     if not accepted:
         return
@@ -189,7 +188,7 @@ def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:
             event.failing_since = None
 
 
-def disallowed(events: Collection[OutboxEvent]) -> list[OutboxEvent]:
+def disallowed(events: Collection[Ready]) -> list[Ready]:
     """Those whose tenant may no longer name their bus: rules are checked only when they are saved."""
     patterns: dict[int, list[str]] = {}
     allowances = AllowedBus.objects.filter(tenant__in={event.tenant_id for event in events})

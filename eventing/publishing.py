@@ -16,6 +16,7 @@ from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -25,7 +26,7 @@ from django.utils import timezone
 
 from eventing import answers, aws, bus_questions, buses, lanes, outbox, rule_checks
 from eventing.answers import Answer, Verdict
-from eventing.entries import MAX_ENTRIES, entry_of, take_call
+from eventing.entries import MAX_ENTRIES, body_of, take_call
 from eventing.outbox import Tally
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from eventing.buses import Finding
+    from eventing.entries import Ready
     from eventing.lanes import Lease
-    from eventing.models import OutboxEvent
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ _NOT_ALLOWED = Answer(
     Verdict.REFUSED, code="BusNotAllowed", message="The tenant's allowed buses no longer include this one."
 )
 
-_Results = list[tuple["OutboxEvent", Answer]]
+_Results = list[tuple["Ready", Answer]]
 
 
 class _Asides:
@@ -149,7 +150,7 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
     lease = lanes.lease(found, at_most=max(LEAST_LANES, len(found) // 2), holder=_holder())
     if lease is None:
         return None
-    probes: dict[str, OutboxEvent] = {}
+    probes: dict[str, Ready] = {}
     try:
         events = outbox.batch(lease.fences, at_most=EVENTS_PER_LEASE, at=at)
         total = Tally()
@@ -173,7 +174,7 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
     return total
 
 
-def _begin_probes(lease: Lease, events: Sequence[OutboxEvent], asides: _Asides) -> None:
+def _begin_probes(lease: Lease, events: Sequence[Ready], asides: _Asides) -> None:
     """Send these events, each alone to its bus, and keep each one's lane until it is answered."""
     under_way = Counter(event.lane for event in events)
 
@@ -193,13 +194,13 @@ def _finish_check(arn: str, finding: Finding) -> Tally:
     return Tally()
 
 
-def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecutor) -> Generator[_Results, None, None]:
+def _send(lease: Lease, events: Iterable[Ready], threads: ThreadPoolExecutor) -> Generator[_Results, None, None]:
     """Send the first event of every stream, and the next on its answer; give the answers as they come, some at a time.
 
     Buses do not wait for each other. No more calls are under way than there are threads, and fewer while many answers
     wait to be recorded: a publisher that is killed leaves little to be sent twice.
     """
-    under_way: dict[Future[_Results], Sequence[OutboxEvent]] = {}
+    under_way: dict[Future[_Results], Sequence[Ready]] = {}
     try:
         yield from _answers(lease, _Backlog(events), under_way, threads)
     finally:
@@ -209,24 +210,27 @@ def _send(lease: Lease, events: Iterable[OutboxEvent], threads: ThreadPoolExecut
 def _answers(
     lease: Lease,
     backlog: _Backlog,
-    under_way: dict[Future[_Results], Sequence[OutboxEvent]],
+    under_way: dict[Future[_Results], Sequence[Ready]],
     threads: ThreadPoolExecutor,
 ) -> Iterator[_Results]:
+    done: SimpleQueue[Future[_Results]] = SimpleQueue()
     failures: Counter[str] = Counter()
     answered: _Results = []
     while True:
         busy = {call[0].bus_arn for call in under_way.values()}
         calls = min(SENDING_THREADS, (UNRECORDED_AT_MOST - len(answered)) // MAX_ENTRIES)
         for call in backlog.take(busy, at_most=calls - len(under_way)):
-            under_way[threads.submit(_call, lease, call, failures)] = call
+            future = threads.submit(_call, lease, call, failures)
+            under_way[future] = call
+            future.add_done_callback(done.put)
         if answered and (len(answered) >= ANSWERS_PER_RECORD or not under_way):
             yield answered
             answered = []
             continue
         if not under_way:
             return
-        done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-        for future in done:
+        for _ in range(max(1, done.qsize())):
+            future = done.get()
             results = future.result()
             backlog.settle(under_way.pop(future), results)
             answered += results
@@ -235,21 +239,21 @@ def _answers(
 class _Backlog:
     """What is still to be sent: of each stream only the first event may go, the next is decided by its answer."""
 
-    def __init__(self, events: Iterable[OutboxEvent]) -> None:
-        self._streams: dict[int, deque[OutboxEvent]] = {}
+    def __init__(self, events: Iterable[Ready]) -> None:
+        self._streams: dict[int, deque[Ready]] = {}
         for event in events:
             self._streams.setdefault(event.stream, deque()).append(event)
         # By bus: what may go next.
-        self._next: dict[str, deque[OutboxEvent]] = {}
+        self._next: dict[str, deque[Ready]] = {}
         for stream in self._streams.values():
             self._next.setdefault(stream[0].bus_arn, deque()).append(stream[0])
 
-    def take(self, busy: Collection[str], *, at_most: int) -> list[Sequence[OutboxEvent]]:
+    def take(self, busy: Collection[str], *, at_most: int) -> list[Sequence[Ready]]:
         """Calls that may begin now, the buses taking turns.
 
         One that would not be full waits for more events, while an answer of its bus is awaited that may bring them.
         """
-        calls: list[Sequence[OutboxEvent]] = []
+        calls: list[Sequence[Ready]] = []
         ready = {arn for arn, events in self._next.items() if len(events) >= MAX_ENTRIES or arn not in busy}
         while ready and len(calls) < at_most:
             for arn in sorted(ready)[: at_most - len(calls)]:
@@ -260,7 +264,7 @@ class _Backlog:
                     del self._next[arn]
         return calls
 
-    def settle(self, call: Sequence[OutboxEvent], results: _Results) -> None:
+    def settle(self, call: Sequence[Ready], results: _Results) -> None:
         """Let streams go on whose first event is settled; one whose event must wait, or got no answer, ends here."""
         answers = {event.stream: answer for event, answer in results}
         for event in call:
@@ -270,7 +274,7 @@ class _Backlog:
                 self._next.setdefault(event.bus_arn, deque()).append(stream[0])
 
 
-def _call(lease: Lease, events: Sequence[OutboxEvent], failures: Counter[str]) -> _Results:
+def _call(lease: Lease, events: Sequence[Ready], failures: Counter[str]) -> _Results:
     """Send one call. Events get no answer, and stay as they are, if the lease leaves no time or the bus keeps failing.
 
     `failures` are those of the round, by bus: so the rest of a wave does not wait for one time-out after another.
@@ -283,7 +287,7 @@ def _call(lease: Lease, events: Sequence[OutboxEvent], failures: Counter[str]) -
         answer = Answer(Verdict.BUS_REFUSED, code="BusNotAllowed", message="BLOCKFORGER_ALLOWED_BUS_ARNS lacks it.")
         return [(event, answer) for event in events]
     try:
-        response = aws.events_client(arn.split(":")[3]).put_events(Entries=[entry_of(event) for event in events])
+        response = aws.events_calls(arn.split(":")[3])("PutEvents", body_of(events))
         return list(zip(events, map(answers.of_entry, response["Entries"]), strict=True))
     except (ClientError, BotoCoreError) as error:
         answer = answers.of_failed_call(error)

@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from django.db.models import OuterRef, Q, Subquery
 
 from eventing import value_rows
+from eventing.entries import Ready
 from eventing.models import OutboxEvent, OutboxStatus, QueueKind
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ SELECT id FROM eventing_outboxevent
 WHERE status = 'pending' AND lane >= 0 AND lane = %(lane)s AND next_attempt_at <= %(at)s
 ORDER BY next_attempt_at, sequence, place LIMIT %(at_most)s
 """
+# In whole seconds: what is sent has no more.
+_SECONDS = {
+    "postgresql": "floor(extract(epoch FROM this.time))::bigint",
+    "sqlite": "CAST(strftime('%%s', this.time) AS integer)",
+}
+_READ = """
+SELECT this.id, this.tenant_id, this.lane, this.stream, this.bus_arn, this.source, this.detail_type, this.detail,
+    this.item_urn, this.sequence, {seconds}
+FROM eventing_outboxevent AS this JOIN {chosen} ON this.id = chosen.id
+"""
 _OF_EACH = "SELECT found.* FROM {keys} CROSS JOIN LATERAL ({select}) AS found"
 
 
@@ -153,6 +164,24 @@ def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> lis
         # Their next events lie behind the backlog of an item that waits.
         found = [one for one in found if one.queue not in stuck] + _firsts(stuck, at_most=_FURTHER)
     return _in_turns(found)[:at_most]
+
+
+def read(ids: Sequence[UUID]) -> list[Ready]:
+    """What these events send, in the order of the ids, without those that are gone."""
+    if not ids:
+        return []
+    chosen, values = value_rows.table("chosen", ("id",), [(event_id,) for event_id in ids])
+    with connection.cursor() as cursor:
+        cursor.execute(_READ.format(seconds=_SECONDS[connection.vendor], chosen=chosen), values)
+        found = {pk: Ready(pk, *columns) for pk, *columns in _with_ids(cursor.fetchall())}
+    return [found[event_id] for event_id in ids if event_id in found]
+
+
+def _with_ids(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
+    """SQLite keeps ids as text."""
+    if connection.vendor == "sqlite":
+        return ((UUID(event_id), *columns) for event_id, *columns in rows)
+    return rows
 
 
 def _firsts(queues: Sequence[Queue], *, at_most: int) -> list[_Candidate]:

@@ -112,6 +112,10 @@ class Done:
         return self.item.etag if self.item and self.status != HTTPStatus.NO_CONTENT else ""
 
 
+UNSEEN = Done(HTTPStatus.OK, None, {})
+"""Of an item that is read in the statement that bills it."""
+
+
 def read(request: Request) -> Done:
     """What a GET asks for: an item, or a page of them. Raises ItemUnknown and PreconditionFailed."""
     if request.key is None:
@@ -119,6 +123,11 @@ def read(request: Request) -> Done:
     item = _stored([request.place]).get(request.place)
     if item is None:
         raise ItemUnknown(request.key)
+    return shown(request, item)
+
+
+def shown(request: Request, item: Item) -> Done:
+    """The answer to a GET of the item. Raises PreconditionFailed."""
     request.preconditions.check_match(item.etag)
     if request.preconditions.is_known(item.etag):
         return Done(HTTPStatus.NOT_MODIFIED, None, {}, item)

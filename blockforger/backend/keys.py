@@ -22,9 +22,9 @@ def text_of(value: JsonValue, *, field: str) -> str:
     return text
 
 
-def is_possible(text: str) -> bool:
+def is_possible(text: str | None) -> bool:
     """Whether an item can have that key."""
-    return _problem(text) is None
+    return text is not None and _problem(text) is None
 
 
 def with_key(payload: JsonObject, *, field: str, value: JsonValue) -> JsonObject:

@@ -12,7 +12,7 @@ import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import bulk, deadlocks, items, records, settlements
+from blockforger.backend import bulk, deadlocks, items, keys, records, settlements
 from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
 from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
@@ -124,15 +124,30 @@ def _at_once(operation: Operation) -> Outcome | None:
     if operation.idempotency_key or operation.is_bulk or operation.page or not settlements.can_be_at_once():
         return None
     admission = admit_as_kept(operation)
-    if isinstance(admission, Admitted):
-        plan, answers = _planned([Case(operation, admission)], locked=False)
-        deeds = list(_deeds([Case(operation, admission)], answers))
-        told = _told(deeds)
-        accounts = deeds and settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant)
-        if accounts:
-            _announce_commit(deeds, told)
-            return _outcome(operation, answers[operation.id], _balances(deeds, accounts)[operation.id])
-    return None
+    if isinstance(admission, Rejected):
+        return None
+    if admission.method == Method.GET and operation.preconditions == UNCONDITIONAL and keys.is_possible(operation.key):
+        return _read_at_once(operation, admission)
+    plan, answers = _planned([Case(operation, admission)], locked=False)
+    deeds = list(_deeds([Case(operation, admission)], answers))
+    told = _told(deeds)
+    written = settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant) if deeds else None
+    if written is None:
+        return None
+    _announce_commit(deeds, told)
+    return _outcome(operation, answers[operation.id], _balances(deeds, written.accounts)[operation.id])
+
+
+def _read_at_once(operation: Operation, admission: Admitted) -> Outcome | None:
+    """Read an item in the statement that bills it."""
+    (request,) = admission.requests
+    deeds = [Deed(operation, admission, [items.UNSEEN])]
+    settlement = replace(_settlement(items.Plan([], [], []), deeds, _told(deeds)), read=request.place)
+    written = settlements.settle_at_once(settlement, admission.tenant)
+    if written is None or written.read is None:
+        return None
+    answer = [items.shown(request, written.read)]
+    return _outcome(operation, answer, _balances(deeds, written.accounts)[operation.id])
 
 
 def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:

@@ -50,6 +50,8 @@ class Settlement:
     gone: Sequence[Item]
     claims: Mapping[int, Claim]
     rows: Sequence[Model]
+    # An item that must be there: a schema's number and a key. Only where the settlement is a transaction of its own.
+    read: tuple[int, str] | None = None
 
 
 def settle(settlement: Settlement) -> dict[int, Debit]:
@@ -76,10 +78,11 @@ def can_be_at_once() -> bool:
     return connection.vendor == "postgresql"
 
 
-def settle_at_once(settlement: Settlement, tenant: Tenant) -> dict[int, Debit] | None:
+def settle_at_once(settlement: Settlement, tenant: Tenant) -> Written | None:
     """Write it as a transaction of its own, of one statement, if the tenant's configuration is still the one given.
 
-    None if nothing was written: for that reason, for want of tokens, or because an item is no longer as it was.
+    Gives the accounts as they were, and what was read. None if nothing was written: for that reason, for want of
+    tokens, or because an item is no longer as it was.
     Only PostgreSQL can.
     """
     try:
@@ -91,16 +94,19 @@ def settle_at_once(settlement: Settlement, tenant: Tenant) -> dict[int, Debit] |
         if deadlocks.is_worth_another_try(error):
             return None
         raise
-    return written.accounts if written.accounts.keys() == settlement.claims.keys() else None
+    return written if written.accounts.keys() == settlement.claims.keys() else None
 
 
-class _Written(NamedTuple):
+class Written(NamedTuple):
+    """How many items there were to be written or read, the accounts as they were, and the item that was read."""
+
     items: int
     accounts: dict[int, Debit]
+    read: Item | None
 
 
 def _items_of(settlement: Settlement) -> int:
-    return len(settlement.created) + len(settlement.changed) + len(settlement.gone)
+    return bool(settlement.read) + len(settlement.created) + len(settlement.changed) + len(settlement.gone)
 
 
 def _settle_in_turn(settlement: Settlement) -> dict[int, Debit]:
@@ -140,13 +146,14 @@ class _Shape(NamedTuple):
     claims: int
     rows: tuple[tuple[type[Model], int], ...]
     is_at_once: bool
+    reads: bool
 
 
 def _one_or_many(things: Sized) -> int:
     return min(len(things), 2)
 
 
-def _write(settlement: Settlement, tenant: Tenant | None) -> _Written:
+def _write(settlement: Settlement, tenant: Tenant | None) -> Written:
     """One statement; `tenant` if it is to be a transaction of its own."""
     by_model: dict[type[Model], list[Model]] = {}
     for row in settlement.rows:
@@ -158,21 +165,25 @@ def _write(settlement: Settlement, tenant: Tenant | None) -> _Written:
         claims=_one_or_many(settlement.claims),
         rows=tuple((model, _one_or_many(of_model)) for model, of_model in by_model.items()),
         is_at_once=tenant is not None,
+        reads=settlement.read is not None,
     )
     parameters = [*_parameters(settlement, by_model, tenant)]
     accounts: dict[int, Debit] = {}
     places: dict[tuple[int, str], int] = {}
-    items = 0
-    for kind, first, second, third, key in rows.fetched(_statement(shape), parameters):
+    items, read = 0, None
+    for kind, first, second, third, text in rows.fetched(_statement(shape), parameters):
         if kind == "account":
             accounts[first] = Debit(second, third)
         elif kind == "created":
-            places[first, key] = second
+            places[first, text] = second
+        elif kind == "found" and settlement.read:
+            schema, key = settlement.read
+            read = Item(id=first, schema_id=schema, key=key, payload=json.loads(text), version=second)
         else:
             items = first
     for item in settlement.created:
         item.pk = places.get((item.schema_id, item.key))
-    return _Written(items, accounts)
+    return Written(items, accounts, read)
 
 
 def _parameters(
@@ -183,6 +194,8 @@ def _parameters(
         (claim,) = settlement.claims.values()
         versions = tenant.configuration_version, tenant.admission_version
         yield from map(str, (tenant.pk, *versions, claim.tokens))
+    if settlement.read is not None:
+        yield from map(str, settlement.read)
     for items, columns in (
         (settlement.created, _CREATED),
         (settlement.changed, _CHANGED),
@@ -212,17 +225,23 @@ def _statement(shape: _Shape) -> str:
             " AND a.balance >= %s::bigint)"
         )
     admitted = "EXISTS (SELECT FROM admitted)" if shape.is_at_once else "TRUE"
+    if shape.reads:
+        parts.append(
+            "found AS (SELECT id, version, payload FROM backend_item WHERE schema_id = %s::bigint AND key = %s::text)"
+        )
     if shape.created:
         parts += [_given("new_item", _CREATED, shape.created), _creation(admitted)]
     if shape.changed:
         parts += [_given("new_state", _CHANGED, shape.changed), _change(admitted)]
     if shape.gone:
         parts += [_given("old_item", _GONE, shape.gone), _removal(admitted)]
-    written = [name for name in ("created", "changed", "gone") if getattr(shape, name)]
-    items = " + ".join(f"(SELECT count(*) FROM {name})" for name in written) or "0"
+    there = ("found", shape.reads), ("created", shape.created), ("changed", shape.changed), ("gone", shape.gone)
+    items = " + ".join(f"(SELECT count(*) FROM {name})" for name, is_there in there if is_there) or "0"
     parts += [_claims(shape.claims), _debit(shape, items, admitted)]
     parts += [_insertion(f"told_{index}", model, count) for index, (model, count) in enumerate(shape.rows)]
     told = ["SELECT 'account', tenant_id, balance, sequence, NULL::text FROM account"]
+    if shape.reads:
+        told.append("SELECT 'found', id, version, NULL::bigint, payload::text FROM found")
     if shape.created:
         told.append("SELECT 'created', schema_id, id, NULL::bigint, key FROM created")
     told.append(f"SELECT 'items', {items}, NULL::bigint, NULL::bigint, NULL::text")

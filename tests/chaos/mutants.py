@@ -39,7 +39,9 @@ MUTANTS = (
         "        )\n"
         "    from eventing import aws, entries\n"
         "    for event in events:\n"
-        "        aws.events_client(event.bus_arn.split(':')[3]).put_events(Entries=[entries.entry_of(event)])\n"
+        "        entry = entries.Ready(*map(event.__getattribute__, entries.Ready._fields))\n"
+        "        body = entries.body_of([entry._replace(time=int(event.time.timestamp()))])\n"
+        "        aws.events_calls(event.bus_arn.split(':')[3])('PutEvents', body)\n"
         "    return events\n",
         ("events: ",),
         ("--duration", "20", "--blows", "web,consumer,postgresql", "--blow-pause", "1.5"),
@@ -148,9 +150,10 @@ MUTANTS = (
         "delivered-before-the-call",
         "an event is marked as delivered before it is sent",
         "eventing/publishing.py",
-        "        response = aws.events_client(",
-        '        type(events[0]).objects.filter(pk__in=[event.pk for event in events]).update(status="delivered")\n'
-        "        response = aws.events_client(",
+        "        response = aws.events_calls(",
+        "        from eventing.models import OutboxEvent\n"
+        '        OutboxEvent.objects.filter(pk__in=[event.pk for event in events]).update(status="delivered")\n'
+        "        response = aws.events_calls(",
         ("fencing: ", "lost: "),
     ),
     Mutant(

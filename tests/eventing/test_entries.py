@@ -4,6 +4,7 @@ from collections import deque
 from datetime import timedelta
 from itertools import zip_longest
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from botocore.exceptions import (
@@ -22,20 +23,24 @@ from blockforger.backend.models import Method, Schema
 from blockforger.backend.signals import ItemWritten
 from eventing import answers, backoff, entries, outbox, rules
 from eventing.answers import Verdict
+from eventing.entries import Ready
 from eventing.models import OutboxEvent
 from tenants.models import Tenant
 
 WIDEST = "\U0001f600"
 
 
-def event(bus: str = "a", detail: str = "{}") -> OutboxEvent:
-    return OutboxEvent(bus_arn=bus, source="s", detail_type="t", item_urn="u", detail=detail, sequence=1)
+def event(detail: str = "{}") -> Ready:
+    return Ready(
+        pk=uuid4(), tenant_id=1, lane=0, stream=0, bus_arn="a", source="s", detail_type="t", detail=detail,
+        item_urn="u", sequence=1, time=0,
+    )  # fmt: skip
 
 
 def test_the_size_of_an_entry_is_what_aws_counts() -> None:
     one = event(detail="ä")
     # Time, Source, DetailType, Detail in UTF-8, two resources
-    assert entries.size_of(one) == 14 + 1 + 1 + 2 + 1 + len(f"urn:blockforger:event:{one.id}:1")
+    assert entries.size_of(one) == 14 + 1 + 1 + 2 + 1 + len(f"urn:blockforger:event:{one.pk}:1")
 
 
 def test_the_largest_payload_that_the_door_lets_in_fits_into_an_entry_of_any_rule(

@@ -1,0 +1,341 @@
+"""Calls beside boto3's own: the same requests, answers and errors, from the same environment."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from eventing import answers, aws
+from eventing.aws_calls import Calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ENTRY = {"Source": "s", "DetailType": "t", "Detail": '{"a": "\\u00e4"}', "EventBusName": "default", "Time": 1764000000}
+BODY = json.dumps({"Entries": [ENTRY]}).encode()
+REGION = "us-east-1"
+
+
+class Server:
+    """Answers every call as it is told, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b'{"FailedEntryCount": 0, "Entries": []}')
+        self.asked: list[tuple[str, dict[str, str], bytes]] = []
+        self.connections = 0
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                owner.connections += 1
+                super().setup()
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                owner.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+                status, headers, content = owner.answer
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """The variables that boto3 reads; what is set with it counts from the next call on."""
+    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    aws.reset()
+    yield monkeypatch
+    aws.reset()
+
+
+@pytest.fixture
+def server(environment: pytest.MonkeyPatch) -> Iterator[Server]:
+    server = Server()
+    environment.setenv("AWS_ENDPOINT_URL", server.url)
+    yield server
+    aws.reset()
+    server.server.shutdown()
+    server.server.server_close()
+
+
+def by_boto3() -> Any:
+    return aws.events_client(REGION).put_events(Entries=[ENTRY])  # type: ignore[list-item]
+
+
+def by_us() -> Any:
+    return aws.events_calls(REGION)("PutEvents", BODY)
+
+
+def error_of(call: Callable[[], object]) -> ClientError | BotoCoreError:
+    with pytest.raises((ClientError, BotoCoreError)) as raised:
+        call()
+    return raised.value  # type: ignore[return-value]
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_bus_accepts_what_we_send_and_says_what_was_wrong_with_it() -> None:
+    good, bad = by_us(), aws.events_calls(REGION)("PutEvents", BODY.replace(b'"Source": "s", ', b""))
+
+    assert answers.of_entry(good["Entries"][0]).event_id
+    assert good["FailedEntryCount"] == by_boto3()["FailedEntryCount"] == 0
+    assert bad["Entries"][0]["ErrorCode"] == "InvalidArgument"
+
+
+@pytest.mark.usefixtures("aws")
+def test_what_aws_refuses_is_the_error_that_boto3_raises() -> None:
+    ours = error_of(lambda: aws.events_calls(REGION)("DescribeEventBus", b'{"Name": "nowhere"}'))
+    theirs = error_of(lambda: aws.events_client(REGION).describe_event_bus(Name="nowhere"))
+
+    assert type(ours) is type(theirs) is aws.events_client(REGION).exceptions.ResourceNotFoundException
+    assert told_by(ours) == told_by(theirs)
+
+
+def told_by(error: ClientError | BotoCoreError) -> object:
+    """Code, text and status; the rest says when it was asked, and how often."""
+    assert isinstance(error, ClientError)
+    return error.operation_name, error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def test_the_request_is_signed_as_boto3_signs_it(server: Server, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_SESSION_TOKEN", "token")
+    aws.reset()
+
+    by_boto3()
+    by_us()
+
+    (their_path, theirs, their_body), (path, ours, body) = server.asked
+    signature = re.compile(r"AWS4-HMAC-SHA256 Credential=test/\d{8}/us-east-1/events/aws4_request, SignedHeaders=(.*),")
+    for headers in (theirs, ours):
+        signed = signature.match(headers["authorization"])
+        assert signed
+        assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= {*signed[1].split(";")}
+    same = ("content-type", "host", "x-amz-target", "x-amz-security-token")
+    assert [ours[name] for name in same] == [theirs[name] for name in same]
+    assert path == their_path == "/"
+    assert json.loads(body) == json.loads(their_body)
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [
+        (400, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'),
+        (400, b'{"__type": "com.amazon.coral.service#AccessDeniedException", "Message": "not you"}'),
+        (400, b'{"__type": "ResourceNotFoundException", "message": "no such bus"}'),
+        (400, b'{"__type": "InternalException", "message": "sorry"}'),
+        (403, b'{"__type": "ExpiredTokenException", "message": "expired"}'),
+        (413, b"<html>too large</html>"),
+        (500, b""),
+        (503, b"<html>Service Unavailable</html>"),
+        (301, b""),
+    ],
+)
+def test_an_error_is_read_as_boto3_reads_it(server: Server, status: int, content: bytes) -> None:
+    server.answer = (status, {"Content-Type": "application/x-amz-json-1.1"}, content)
+
+    ours, theirs = error_of(by_us), error_of(by_boto3)
+
+    assert type(ours) is type(theirs)
+    assert told_by(ours) == told_by(theirs)
+    assert answers.of_failed_call(ours) == answers.of_failed_call(theirs)
+
+
+def test_an_error_of_sqs_has_the_code_that_boto3_gives_it(server: Server) -> None:
+    code = "AWS.SimpleQueueService.NonExistentQueue"
+    content = b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "no such queue"}'
+    server.answer = (400, {"x-amzn-query-error": f"{code};Sender"}, content)
+    url = "http://127.0.0.1/1/queue"
+
+    ours = error_of(lambda: aws.sqs_calls()("ReceiveMessage", json.dumps({"QueueUrl": url}).encode()))
+    theirs = error_of(lambda: aws.sqs_client().receive_message(QueueUrl=url))
+
+    assert type(ours) is type(theirs) is aws.sqs_client().exceptions.QueueDoesNotExist
+    assert told_by(ours) == told_by(theirs)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]"])
+def test_a_success_that_cannot_be_read_says_nothing(server: Server, content: bytes) -> None:
+    server.answer = (200, {}, content)
+
+    assert by_us() == {}
+
+
+def test_nobody_there_is_the_error_that_boto3_raises(environment: pytest.MonkeyPatch) -> None:
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        ours, theirs = error_of(by_us), error_of(by_boto3)
+
+    assert isinstance(ours, EndpointConnectionError)
+    assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """A server that does that with each connection. Gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    serve(connection)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(timeout=5)
+
+
+def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(read_timeout=0.2)))
+    given_up = threading.Event()
+    with listening(lambda connection: given_up.wait(10)) as port:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        error = error_of(by_us)
+        given_up.set()
+
+    assert isinstance(error, ReadTimeoutError)
+    assert answers.of_failed_call(error).verdict is answers.Verdict.RETRY
+
+
+def test_a_call_has_the_time_outs_of_its_client(server: Server) -> None:
+    by_us()
+
+    (connection,) = aws.events_calls(REGION)._idle
+    assert connection.gettimeout() == 10
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"nonsense\r\n\r\n"])
+def test_an_answer_that_breaks_off_is_the_error_that_boto3_raises(environment: pytest.MonkeyPatch, said: bytes) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(said)
+
+    with listening(serve) as port:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        ours = error_of(by_us)
+
+    assert isinstance(ours, ConnectionClosedError)
+    assert answers.of_failed_call(ours).verdict is answers.Verdict.RETRY
+
+
+def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(environment: pytest.MonkeyPatch) -> None:
+    heard: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        heard.append(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    with listening(serve) as port:
+        environment.setenv("AWS_ENDPOINT_URL", f"https://127.0.0.1:{port}")
+        error = error_of(by_us)
+
+    assert isinstance(error, SSLError)
+    assert b"PutEvents" not in b"".join(heard)
+
+
+def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: Server) -> None:
+    by_us()
+    by_us()
+    assert server.connections == 1
+
+    server.answer = (200, {"Connection": "close"}, b"{}")
+    by_us()
+    server.answer = (200, {}, b"{}")
+    by_us()
+    assert server.connections == 2
+
+    (connection,) = aws.events_calls(REGION)._idle
+    connection.shutdown(socket.SHUT_RDWR)
+    by_us()
+    assert server.connections == 3
+
+
+def test_without_credentials_nothing_is_sent(server: Server, environment: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        environment.delenv(name)
+    environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    aws.reset()
+
+    assert isinstance(error_of(by_us), NoCredentialsError)
+    assert server.asked == []
+
+
+def test_a_proxy_is_left_to_boto3(server: Server, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ENDPOINT_URL", "http://events.example")
+    environment.setenv("http_proxy", server.url)
+    aws.reset()
+
+    assert by_us()["FailedEntryCount"] == 0
+    assert server.asked[0][0] == "http://events.example/"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"AWS_USE_FIPS_ENDPOINT": "true"},
+        {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
+        {"AWS_ENDPOINT_URL": "http://localhost:4566/prefix"},
+        {"AWS_ENDPOINT_URL": "http://localhost:4566", "AWS_ENDPOINT_URL_EVENTBRIDGE": "https://vpce.example"},
+    ],
+)
+def test_calls_go_where_boto3_sends_them(
+    environment: pytest.MonkeyPatch, region: str, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    sent: list[str] = []
+
+    def answer(request: Any, **_: object) -> AWSResponse:
+        sent.append(request.url)
+        raw: Any = type("Raw", (), {"stream": lambda *_: [b"{}"]})()
+        return AWSResponse(request.url, 200, HTTPHeaders(), raw)
+
+    client: Any = aws.events_client(region)
+    client.meta.events.register("before-send.eventbridge", answer)
+    client.put_events(Entries=[ENTRY])
+
+    assert sent == [Calls(client, None, ca_bundle=None).url]
