@@ -13,7 +13,7 @@ DURATION ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check \
-  chaos chaos-mutants bench bench-report bench-profile requirements clean
+  chaos chaos-mutants bench bench-report bench-profile requirements screenshots clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ chaos: setup ## Kill everything at random and see whether every promise holds (S
 
 chaos-mutants: setup ## Show that the chaos suite finds planted bugs (ONLY=name for one of them)
 	$(BIN)/python -m tests.chaos.mutants $(ONLY)
+
+screenshots: setup ## Draw the pictures of docs/admin.md (needs Chromium)
+	$(BIN)/pytest -q tests/browser/screenshots.py
 
 check: lint types imports migrations deploy-check template audit test test-services chaos ## All that CI runs
 

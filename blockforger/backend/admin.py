@@ -22,7 +22,7 @@ from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import Item, OperationRecord, Schema
 from tenants import charts
 from tenants.admin import TenantAdmin
-from tenants.admin_scope import BigTable, Editable, TenantFilter, pretty_json
+from tenants.admin_scope import BigTable, BoundedPaginator, Editable, TenantFilter, pretty_json
 from tenants.admin_tokens import TokenAccountAdmin
 
 if TYPE_CHECKING:
@@ -135,9 +135,11 @@ class SchemaAdmin(Editable):
         self, objs: Sequence[Schema] | QuerySet[Schema], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Stops at items: a schema that has any stays, and there may be too many to be listed."""
-        items = Item.objects.filter(schema__in=objs).defer("payload").order_by("pk")[:PROTECTED_ITEMS_SHOWN]
-        if items:
-            return [], {}, set(), [f"Item: {item}" for item in items]
+        found = Item.objects.filter(schema__in=objs).defer("payload").order_by("pk")
+        if shown := [f"Item: {item}" for item in found[:PROTECTED_ITEMS_SHOWN]]:
+            count = found.order_by()[: BoundedPaginator.max_count].count()
+            at_least = "at least " if count == BoundedPaginator.max_count else ""
+            return [], {}, set(), [*shown, f"{at_least}{count:,} in all: delete them first, over the API"]
         return super().get_deleted_objects(objs, request)
 
     @admin.display(description="items")

@@ -11,6 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from blockforger.backend import json_schemas
 from blockforger.backend.json_schemas import SchemaProblem
 from blockforger.backend.models import Item, OperationRecord, Origin, Schema
+from tenants import balances
+from tenants.admin_scope import BoundedPaginator
+from tenants.models import LedgerEntry, TokenAccount
 from tests.admin_pages import (
     Page,
     act,
@@ -143,7 +146,17 @@ class TestSchemas:
             act(admin_client, "delete_selected", schema),
         ):
             assert "Item: fluffy" in text_of(response)
+            assert "1 in all" in text_of(response)
         assert Schema.objects.exists()
+
+    def test_items_that_keep_a_schema_are_counted_only_so_far(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(BoundedPaginator, "max_count", 2)
+        schema = a_schema(a_tenant())
+        for number in range(3):
+            an_item(schema, f"pet-{number}")
+        assert "at least 2 in all" in text_of(admin_client.get(url_of(Schema, "delete", schema.pk)))
 
     def test_a_schema_without_items_can_go(self, admin_client: Client) -> None:
         schema = a_schema(a_tenant())
@@ -202,3 +215,15 @@ def test_a_list_does_not_read_the_payloads(admin_client: Client, model: type[Mod
     with CaptureQueriesContext(connection) as queries:
         assert len(listed(admin_client, model)) == 1
     assert not [query["sql"] for query in queries if '"payload"' in query["sql"] or '"document"' in query["sql"]]
+
+
+def test_an_account_shows_what_is_spent_and_for_how_long_the_rest_will_do(admin_client: Client) -> None:
+    tenant = a_tenant(tokens=1000)
+    balances.debit({tenant.pk: balances.Claim(tokens=10, numbers=1)})
+    LedgerEntry.objects.create(
+        account=tenant.account, kind="debit", amount=-10, balance_after=990, sequence=1, reference="POST petstore"
+    )
+    text = text_of(admin_client.get(url_of(TokenAccount, "change", tenant.pk)))
+    assert "10 tokens in 30 days (UTC). At that pace, the balance will do for 2,970 days more." in text
+    assert text.count("<rect") == 30
+    assert ": 10</title>" in text

@@ -17,13 +17,23 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// Select2 names a field by what is chosen in it, which is nothing at first: name it by its label, too.
-window.addEventListener("load", () => {
-  for (const select of document.querySelectorAll("select.admin-autocomplete")) {
+// Every field needs a name. Select2 names one by what is chosen in it, which is nothing at first; and in the rows of
+// tables, unfold leaves it to the heads of their columns.
+function nameFields(page) {
+  for (const select of page.querySelectorAll("select.admin-autocomplete")) {
     const label = document.querySelector(`label[for="${select.id}"]`);
-    const shown = select.nextElementSibling?.querySelector(".select2-selection");
-    if (!label || !shown) continue;
-    label.id ||= `${select.id}_label`;
-    shown.setAttribute("aria-labelledby", `${label.id} ${shown.getAttribute("aria-labelledby")}`);
+    for (const part of select.parentElement.querySelectorAll(".select2-selection, .select2-selection__rendered")) {
+      if (!label || !part.hasAttribute("aria-labelledby") && part.hasAttribute("aria-label")) continue;
+      part.setAttribute("aria-label", label.textContent.replace("*", "").trim());
+      part.removeAttribute("aria-labelledby");
+    }
   }
+  for (const field of page.querySelectorAll("td[data-label] :is(input, select, textarea):not([aria-label])")) {
+    if (field.type !== "hidden") field.setAttribute("aria-label", field.closest("td").dataset.label);
+  }
+}
+document.addEventListener("DOMContentLoaded", () => {
+  nameFields(document);
+  // Rows are added by people, and Select2's parts when it comes to it.
+  new MutationObserver(() => nameFields(document)).observe(document.body, { childList: true, subtree: true });
 });

@@ -1,0 +1,77 @@
+"""Draws the pictures of docs/admin.md: `make screenshots`. No test, so it has no name of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from eventing.models import EventBus, OutboxEvent, OutboxStatus
+from tenants import api_keys
+from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
+from tests.admin_pages import url_of
+from tests.browser.test_admin import DESKTOP, PHONE, opened, signed_in
+from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
+from tests.eventing.doors import Ask, envelope, handle, write
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from pytest_django import Settings
+    from pytest_django.live_server_helper import LiveServer
+
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
+
+
+def a_shop() -> Tenant:
+    """A tenant with something of everything."""
+    tenant = a_tenant("petstore_demo", tokens=20_000)
+    for name in ("orders", "petstore", "reviews"):
+        a_schema(tenant, name)
+    a_rule(tenant, operations=["POST", "PUT"], schema_names=["orders"], eventbridge_arn=BUS)
+    a_rule(tenant, position=1, source="petstore", detail_type="{schema_id}.{operation}")
+    EventBus.objects.create(arn=BUS, verified_at=timezone.now())
+    key = a_key(tenant, permissions=[Permission.BACKEND_CALLS, Permission.READ_EVENTS])
+    api_keys.create(tenant, name="warehouse", permissions=[Permission.BACKEND_CALLS])
+    for number, name in enumerate(["Fluffy", "Rex", "Whiskers", "Bubbles", "Coco"], start=1):
+        write(tenant, key, "POST", f"pet-{number}", name=name)
+    handle(json.dumps(envelope(Ask("PUT", {"id": "pet-1", "name": "Fluffy II"}, "petstore_demo", "petstore", key))))
+    handle(json.dumps(envelope(Ask("PUT", {"id": "pet-9", "name": "Nobody"}, "petstore_demo", "petstore", key))))
+    OutboxEvent.objects.filter(sequence__lte=4).update(
+        status=OutboxStatus.DELIVERED, delivered_at=timezone.now(), attempts=1
+    )
+    return tenant
+
+
+def pages_of(tenant: Tenant) -> dict[str, str]:
+    """By name: a page of the shop."""
+    key = tenant.api_keys.get(name="warehouse")
+    return {
+        "tenant": url_of(Tenant, "change", tenant.pk),
+        "keys": url_of(ApiKey, "changelist"),
+        "revoke": f"{url_of(ApiKey, 'changelist')}{key.pk}/revoke/",
+        "tokens": url_of(TokenAccount, "change", tenant.pk),
+        "second-factor": "/admin/two-factor/set-up/",
+    }
+
+
+def test_draw(chromium: Browser, live_server: LiveServer, settings: Settings) -> None:
+    settings.BLOCKFORGER_ENVIRONMENT = "staging"
+    tenant = a_shop()
+    owner = User.objects.create_user("ada", is_staff=True)
+    Membership.objects.create(tenant=tenant, user=owner, role="owner")
+    pages = pages_of(tenant)
+    for size, theme, suffix, names in (
+        (DESKTOP, "light", "", pages.keys()),
+        (DESKTOP, "dark", "-dark", ["tenant"]),
+        (PHONE, "light", "-phone", ["keys"]),
+    ):
+        with signed_in(chromium, live_server, owner, size, theme) as page:
+            for name in names:
+                opened(page, live_server, pages[name])
+                page.screenshot(path=IMAGES / f"admin-{name}{suffix}.png")
