@@ -1,4 +1,4 @@
-"""Middleware of the pages that people see. Requests to the API, which knows no sessions or forms, pass it by."""
+"""Middleware of the pages that people see. Requests to the API, which knows no sessions, pass it by."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.middleware import AuthenticationMiddleware as Authentication
 from django.contrib.messages.middleware import MessageMiddleware as Messages
 from django.contrib.sessions.middleware import SessionMiddleware as Sessions
-from django.middleware.clickjacking import XFrameOptionsMiddleware as FrameOptions
-from django.middleware.csrf import CsrfViewMiddleware as Csrf
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -34,17 +32,9 @@ class SessionMiddleware(PagesOnly, Sessions):
     """Django's, for pages."""
 
 
-class CsrfViewMiddleware(PagesOnly, Csrf):
-    """Django's, for pages; no view of the API is a form's."""
-
-
 class AuthenticationMiddleware(PagesOnly, Authentication):
     """Django's, for pages; the API authenticates by keys."""
 
 
 class MessageMiddleware(PagesOnly, Messages):
-    """Django's, for pages."""
-
-
-class XFrameOptionsMiddleware(PagesOnly, FrameOptions):
     """Django's, for pages."""

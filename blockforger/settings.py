@@ -67,10 +67,10 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "blockforger.pages.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
-    "blockforger.pages.CsrfViewMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "blockforger.pages.AuthenticationMiddleware",
     "blockforger.pages.MessageMiddleware",
-    "blockforger.pages.XFrameOptionsMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "blockforger.urls"
