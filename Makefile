@@ -12,7 +12,7 @@ SEED ?= 1
 DURATION ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check \
+.PHONY: help setup run test test-services coverage lint format types imports migrations deploy-check template audit check test-browser \
   chaos chaos-mutants bench bench-report bench-profile requirements screenshots clean
 
 help: ## List the targets
@@ -34,6 +34,9 @@ test: setup ## Run the tests on what needs no server: SQLite, a broker in files,
 
 test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL, REDIS_URL)
 	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2 $(PYTEST_OPTIONS)
+
+test-browser: setup ## Look at every page of the admin in Chromium
+	BLOCKFORGER_REQUIRE_SERVICES=1 $(BIN)/pytest tests/browser
 
 coverage: setup ## Run the tests on PostgreSQL and Redis and report what they cover
 	$(MAKE) test-services PYTEST_OPTIONS='--cov --cov-report=term'
