@@ -15,7 +15,7 @@ from eventing.models import OutboxEvent, OutboxStatus, Replay
 from eventing.replays import Selection
 from tests.cast import BUS
 from tests.eventing.event_bridge import event_bridge
-from tests.eventing.test_replays import FAST, bury, named, other, tenant, write
+from tests.eventing.replaying import FAST, bury, named, other, tenant, write
 
 if TYPE_CHECKING:
     from tenants.models import Tenant
