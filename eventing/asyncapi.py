@@ -55,8 +55,8 @@ def of_tenant(tenant: Tenant) -> JsonObject:
 
 def _name_of(message: OutputMessage) -> str:
     """The name of a message; those of several buses share it, and nothing else does."""
-    parts = (message.schema_name, message.operation, message.source, message.detail_type)
-    return ".".join(map(_name, parts))
+    parts = [message.schema_name, message.operation, message.source, message.detail_type]
+    return ".".join(map(_name, [*parts, *(["part"] if message.is_partial else [])]))
 
 
 def _name(text: str) -> str:

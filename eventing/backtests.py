@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from blockforger.backend import json_values
@@ -106,8 +106,7 @@ def _events(own: Iterable[Rule], tenant: Tenant, past: Past) -> tuple[Counter[st
     events: Counter[str] = Counter()
     for rule in own:
         if (rule.filter or rule.on_change) and not past.is_known:
-            bare = replace(rule, filter=None, on_change=())
-            if rules.mismatch(bare, past.schema, past.write.operation) is None:
+            if rules.may_match(rule, past.schema, past.write.operation):
                 return Counter(), True
         for explanation in explanations.explain_by([rule], tenant, past.schema, past.write):
             if explanation.event:

@@ -54,10 +54,14 @@ _RULE_MEMBERS: dict[str, JsonObject] = {
     "operations": {**list_of({"enum": [*WRITES]}), "description": "Left out or empty: all four."},
     "schema_names": {**list_of(_TEXT), "description": "Left out or empty: all schemas."},
     "enabled": {"type": "boolean", "description": "Left out: true. A rule that is not matches nothing."},
-    "filter": {"type": "object", "description": "Conditions on the item, as EventBridge's event patterns have them."},
+    "filter": {
+        "type": ["object", "null"],
+        "description": "Conditions on the item, as EventBridge's event patterns have them.",
+    },
     "on_change": {**list_of(_TEXT), "description": "Paths of which one must lead to another value than before."},
     "fields": {
         **object_of({name: list_of(_TEXT) for name in _PARTS}, *_PARTS),
+        "type": ["object", "null"],
         "description": "What of the payload is sent: paths. The key always is.",
     },
 }
@@ -232,13 +236,13 @@ def _backtest_rules() -> Endpoint:
         "gained": list_of({"type": "object"}),
         "lost": list_of({"type": "object"}),
         "undecided": _INTEGER,
-        "limits": {},
+        "limits": list_of(_TEXT),
     }
     return Endpoint(
         "backtest_rules",
         "What these rules would have sent for the last writes. Takes `manage_rules` and `read_events`",
         "rules",
-        (Permission.MANAGE_RULES,),
+        _RULES,
         {200: answer("What they would have sent more, and less.", object_of(found))},
         (DocumentInvalid,),
         body=body(object_of({**rules, "last": last}, "last")),

@@ -25,6 +25,8 @@ class OutputMessage(NamedTuple):
     detail_type: str
     schema_name: str
     operation: str
+    # Whether the rule's `fields` leave out or mask some of the payload.
+    is_partial: bool
 
 
 class OutputEvents(NamedTuple):
@@ -42,7 +44,7 @@ class OutputEvents(NamedTuple):
                 "tenant": {"enum": [self.tenant_name]},
                 "rootSchema": {"enum": [message.schema_name]},
                 "operation": {"enum": [message.operation]},
-                "payload": _payload(self.item_types[message.schema_name], message.operation),
+                "payload": _payload(self.item_types[message.schema_name], message),
             }
         )
         return envelope(message.source, message.detail_type, detail)
@@ -80,15 +82,23 @@ def _messages(tenant: Tenant, schemas: list[Schema]) -> Iterator[OutputMessage]:
     for rule in rules.of_tenant(tenant):
         for schema in schemas:
             for operation in WRITES:
-                if rules.mismatch(rule, schema, operation) is None:
-                    detail_type = rules.detail_type_of(rule, schema.name, operation)
-                    yield OutputMessage(rule.eventbridge_arn, rule.source, detail_type, schema.name, str(operation))
+                if rules.may_match(rule, schema, operation):
+                    yield OutputMessage(
+                        rule.eventbridge_arn,
+                        rule.source,
+                        rules.detail_type_of(rule, schema.name, operation),
+                        schema.name,
+                        str(operation),
+                        is_partial=rule.projection is not None,
+                    )
 
 
-def _payload(types: ItemTypes, operation: str) -> JsonObject:
-    """What was sent, with its key."""
+def _payload(types: ItemTypes, message: OutputMessage) -> JsonObject:
+    """What was sent, with its key. Of a part of it no more is said: what a schema asks of the whole need not hold."""
     with_key: JsonObject = {"type": "object", "required": [types.key_field]}
-    match operation:
+    if message.is_partial:
+        return {**with_key, "description": "A part of what was sent, or masked: the rule has `fields`."}
+    match message.operation:
         case Method.DELETE:
             return with_key
         case Method.PATCH:

@@ -5,7 +5,7 @@ The cache holds what else a tenant configures about its events, too: everything 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -126,6 +126,11 @@ def mismatch(
     if rule.filter is None:
         return None
     return rule.filter.unmet((before if after is None else after) or {})
+
+
+def may_match(rule: Rule, schema: Schema, operation: str) -> bool:
+    """Whether the rule matches writes of that kind: all of them, unless it has conditions on the item."""
+    return mismatch(replace(rule, filter=None, on_change=()), schema, operation) is None
 
 
 def payload_of(rule: Rule, schema: Schema, payload: JsonObject) -> JsonObject:

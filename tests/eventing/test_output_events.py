@@ -113,6 +113,36 @@ class TestAsyncApi:
             ]
             assert len(fitting) == 1, event
 
+    def test_a_rule_with_conditions_has_its_messages_and_one_that_rests_has_none(self) -> None:
+        tenant = a_tenant("acme")
+        a_schema(tenant, "petstore", STRICT)
+        a_rule(tenant, filter={"price": [{"numeric": [">", 1]}]}, operations=["POST"])
+        a_rule(tenant, on_change=["price"], operations=["PUT"], position=1)
+        a_rule(tenant, enabled=False, operations=["DELETE"], position=2)
+        messages: Any = asyncapi.of_tenant(Tenant.objects.get(pk=tenant.pk))["components"]
+        assert [message["title"] for message in messages["messages"].values()] == [
+            "POST of petstore",
+            "PUT of petstore",
+        ]
+
+    def test_a_part_of_a_payload_fits_a_message_of_its_own_beside_that_of_the_whole(self) -> None:
+        tenant = a_tenant("acme")
+        a_schema(tenant, "petstore", STRICT)
+        a_rule(tenant, operations=["POST"])
+        a_rule(tenant, operations=["POST"], fields={"drop": ["name"], "mask": ["price"]}, position=1)
+        tenant = Tenant.objects.get(pk=tenant.pk)
+        document: Any = asyncapi.of_tenant(tenant)
+        whole, part = (message["payload"] for message in document["components"]["messages"].values())
+        of_whole, of_part = (
+            Draft202012Validator({**payload, "components": document["components"]}) for payload in (whole, part)
+        )
+        (_, event), (_, event_of_part) = sent(tenant)
+        assert event_of_part["detail"]["payload"]["price"] == "***"
+        of_whole.validate(event)
+        of_part.validate(event_of_part)
+        assert not of_whole.is_valid(event_of_part)
+        Draft4Validator(registry_schemas.of_tenant(tenant)["blockforger-output@petstore.POST"]).validate(event_of_part)
+
     @pytest.mark.parametrize("permission", Permission)
     def test_it_takes_a_permission_of_events_or_rules(self, permission: Permission) -> None:
         key = a_key(a_tenant_with_rules(), permissions=[permission])
