@@ -105,9 +105,9 @@ def _events(own: Iterable[Rule], tenant: Tenant, past: Past) -> tuple[Counter[st
     """The events of a write, as texts without their ids; and whether a condition cannot be decided."""
     events: Counter[str] = Counter()
     for rule in own:
-        if (rule.filter or rule.on_change) and not past.is_known:
-            if rules.may_match(rule, past.schema, past.write.operation):
-                return Counter(), True
+        has_conditions = rule.filter or rule.on_change
+        if has_conditions and not past.is_known and rules.may_match(rule, past.schema, past.write.operation):
+            return Counter(), True
         for explanation in explanations.explain_by([rule], tenant, past.schema, past.write):
             if explanation.event:
                 events[json_values.compact(explanation.event.entry)] += 1

@@ -66,13 +66,13 @@ class EventsNotAccepted(Refusal):
 
 
 class RateLimitExceeded(Refusal):
-    """The key has made more requests than it may in a time."""
+    """There were more requests of the key, or tests of the tenant's rules, than are taken in a time."""
 
     code = "rate-limit-exceeded"
 
     def __init__(self, *, quota: int, seconds: int) -> None:
         super().__init__(
-            f"The key may make {quota} requests in {seconds} seconds. Wait for the seconds that Retry-After says.",
+            f"At most {quota} such requests are taken in {seconds} seconds. Wait as long as Retry-After says.",
             quota=quota,
             seconds=seconds,
         )
