@@ -6,14 +6,12 @@ what it does around each call: checks of parameters, rules of endpoints, hooks, 
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
-import ssl
-from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+import urllib3
 from botocore import xform_name
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -28,7 +26,7 @@ from botocore.exceptions import (
 from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
-from urllib3.util.wait import wait_for_read
+from urllib3.connection import HTTPConnection
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -42,43 +40,41 @@ class Calls:
     def __init__(self, client: Any, credentials: Credentials | None, *, ca_bundle: str | None) -> None:
         self._client, self._credentials = client, credentials
         self._model, config = client.meta.service_model, client.meta.config
-        self._endpoint = urlsplit(client.meta.endpoint_url)
-        self._path = self._endpoint.path or "/"
-        self.url = f"{self._endpoint.scheme}://{self._endpoint.netloc}{self._path}"
-        self._connect_timeout, self._read_timeout = config.connect_timeout, config.read_timeout
-        self._needs_proxy = self._endpoint.scheme in get_environ_proxies(self.url)
-        self._trust = (
-            ssl.create_default_context(cafile=ca_bundle or get_cert_path(verify=True))
-            if self._endpoint.scheme == "https"
-            else None
+        endpoint = urlsplit(client.meta.endpoint_url)
+        self._host, self._path = endpoint.netloc.rpartition("@")[2], endpoint.path or "/"
+        self.url = f"{endpoint.scheme}://{endpoint.netloc}{self._path}"
+        self._needs_proxy = endpoint.scheme in get_environ_proxies(self.url)
+        self._pool = urllib3.connection_from_url(
+            f"{endpoint.scheme}://{self._host}",
+            timeout=urllib3.Timeout(connect=config.connect_timeout, read=config.read_timeout),
+            maxsize=config.max_pool_connections,
+            socket_options=[*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)],
+            **({"ca_certs": ca_bundle or get_cert_path(verify=True)} if endpoint.scheme == "https" else {}),
         )
         self._parser = create_parser("json")
-        # What nobody uses now; the last one comes first, so that those of a busier time grow old and are closed.
-        self._idle: deque[socket.socket] = deque()
 
     def __call__(self, operation: str, body: bytes) -> Answer:
         """Make the call once. The body holds the parameters as JSON. Raises what boto3 would raise."""
         if self._needs_proxy:
             return cast("Answer", getattr(self._client, xform_name(operation))(**json.loads(body)))
-        status, headers, content = self._send(body, self._signed(operation, body))
-        if status >= 300:
-            raise self._error(operation, status, headers, content)
+        response = self._send(body, self._signed(operation, body))
+        if response.status >= 300:
+            raise self._error(operation, response)
         try:
-            answer = json.loads(content)
+            answer = json.loads(response.data)
         except ValueError:
             answer = None
         return answer if isinstance(answer, dict) else {}
 
     def close(self) -> None:
         """Close what is idle."""
-        while self._idle:
-            self._idle.pop().close()
+        self._pool.close()
 
     def _signed(self, operation: str, body: bytes) -> dict[str, str]:
         """The headers of the call."""
         metadata = self._model.metadata
         headers = {
-            "Host": self._endpoint.netloc.rpartition("@")[2],
+            "Host": self._host,
             "Content-Type": f"application/x-amz-json-{metadata['jsonVersion']}",
             "X-Amz-Target": f"{metadata['targetPrefix']}.{operation}",
         }
@@ -90,61 +86,23 @@ class Calls:
         SigV4Auth(credentials, self._model.signing_name, self._client.meta.region_name).add_auth(request)
         return dict(request.headers.items())
 
-    def _send(self, body: bytes, headers: dict[str, str]) -> tuple[int, http.client.HTTPMessage, bytes]:
-        lines = [f"{name}: {value}" for name, value in {**headers, "Content-Length": len(body)}.items()]
-        connection = self._connection()
+    def _send(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         try:
-            # At once, because two packets cost twice.
-            connection.sendall("\r\n".join([f"POST {self._path} HTTP/1.1", *lines, "", ""]).encode() + body)
-            with http.client.HTTPResponse(connection, method="POST") as response:
-                response.begin()
-                content = response.read()
-        except TimeoutError as error:
-            connection.close()
-            raise ReadTimeoutError(endpoint_url=self.url, error=error) from error
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ConnectionClosedError(endpoint_url=self.url, error=error) from error
-        if response.will_close:
-            connection.close()
-        else:
-            self._idle.append(connection)
-        return response.status, response.headers, content
-
-    def _connection(self) -> socket.socket:
-        """One that is open."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread was faster
-                break
-            # What can be read before anything was asked is the end.
-            if not wait_for_read(connection, timeout=0):
-                return connection
-            connection.close()
-        return self._new_connection()
-
-    def _new_connection(self) -> socket.socket:
-        host = self._endpoint.hostname or ""
-        try:
-            port = self._endpoint.port or (443 if self._trust else 80)
-            connection = socket.create_connection((host, port), timeout=self._connect_timeout)
-            if self._trust:
-                connection = self._trust.wrap_socket(connection, server_hostname=host)
-        except ssl.SSLError as error:
+            return self._pool.urlopen("POST", self._path, body=body, headers=headers, retries=False)
+        except urllib3.exceptions.SSLError as error:
             raise SSLError(endpoint_url=self.url, error=error) from error
-        except TimeoutError as error:
-            raise ConnectTimeoutError(endpoint_url=self.url, error=error) from error
-        except OSError as error:
+        except urllib3.exceptions.NewConnectionError as error:
             raise EndpointConnectionError(endpoint_url=self.url, error=error) from error
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.settimeout(self._read_timeout)
-        return connection
+        except urllib3.exceptions.ConnectTimeoutError as error:
+            raise ConnectTimeoutError(endpoint_url=self.url, error=error) from error
+        except urllib3.exceptions.ReadTimeoutError as error:
+            raise ReadTimeoutError(endpoint_url=self.url, error=error) from error
+        except urllib3.exceptions.ProtocolError as error:
+            raise ConnectionClosedError(endpoint_url=self.url, error=error) from error
 
-    def _error(self, operation: str, status: int, headers: http.client.HTTPMessage, content: bytes) -> Exception:
+    def _error(self, operation: str, response: urllib3.BaseHTTPResponse) -> Exception:
         """As botocore reads it."""
-        answer = {"status_code": status, "headers": headers, "body": content, "context": {}}
+        answer = {"status_code": response.status, "headers": response.headers, "body": response.data, "context": {}}
         parsed = self._parser.parse(answer, self._model.operation_model(operation).output_shape)
         error = parsed.get("Error", {})
         kind = self._client.exceptions.from_code(error.get("QueryErrorCode") or error.get("Code"))

@@ -242,8 +242,8 @@ def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatc
 def test_a_call_has_the_time_outs_of_its_client(server: Server) -> None:
     by_us()
 
-    (connection,) = aws.events_calls(REGION)._idle
-    assert connection.gettimeout() == 10
+    time_outs = aws.events_calls(REGION)._pool.timeout
+    assert (time_outs.connect_timeout, time_outs.read_timeout) == (3, 10)
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"nonsense\r\n\r\n"])
@@ -286,8 +286,10 @@ def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: 
     by_us()
     assert server.connections == 2
 
-    (connection,) = aws.events_calls(REGION)._idle
-    connection.shutdown(socket.SHUT_RDWR)
+    pool = aws.events_calls(REGION)._pool
+    connection: Any = pool._get_conn()
+    connection.sock.shutdown(socket.SHUT_RDWR)
+    pool._put_conn(connection)
     by_us()
     assert server.connections == 3
 
