@@ -59,6 +59,12 @@ def differences(before: JsonObject | None, after: JsonObject | None) -> list[Dif
     return [Difference(*text) for text in texts if text[1] != text[2]]
 
 
+def moves(before: Sequence[int], after: Sequence[int]) -> list[tuple[int, str, str]]:
+    """The ids of rules that have another place, which are told."""
+    was = {pk: place for place, pk in enumerate(before, start=1)}
+    return [(pk, f"place {was[pk]}", f"place {place}") for place, pk in enumerate(after, start=1) if was[pk] != place]
+
+
 def _change(row: OutputRule, what: What, who: str, before: JsonObject | None, after: JsonObject | None) -> RuleChange:
     return RuleChange(
         tenant_id=row.tenant_id,

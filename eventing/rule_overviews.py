@@ -52,8 +52,9 @@ class ShownList:
     rules: list[ShownRule]
 
     @property
-    def order(self) -> list[int]:
-        return [shown.row.pk for shown in self.rules]
+    def order(self) -> str:
+        """The ids of the rules, as a page tells which order it has seen."""
+        return ",".join(str(shown.row.pk) for shown in self.rules)
 
 
 def title_of(document: RuleDocument, own_schema: str | None) -> str:

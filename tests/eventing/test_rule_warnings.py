@@ -87,13 +87,8 @@ def test_a_rule_for_schemas_that_are_not_there_is_warned_of() -> None:
 
 
 def test_a_rule_is_told_to_be_later_than_those_of_the_same_writes_and_shadowed_by_none() -> None:
-    written: list[dict[str, Any]] = [
-        {},
-        {"operations": ["PUT"]},
-        {"operations": ["POST"], "schema_names": ["pets"]},
-        {"enabled": False},
-        {},
-    ]
+    one = {"operations": ["POST"], "schema_names": ["pets"]}
+    written: list[dict[str, Any]] = [{}, {"operations": ["PUT"]}, one, {"enabled": False}, {}]
     documents, _ = rule_documents.read([{"eventbridge_arn": BUS, **rule} for rule in written])
     paths = {name: rule_warnings.paths_of(PET, "id") for name in ("orders", "pets")}
     assert list(map(str, rule_warnings.of_order(rule_warnings.owned({None: documents}), paths))) == [

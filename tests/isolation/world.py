@@ -17,7 +17,7 @@ from rest_framework.test import APIClient
 
 from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing import consuming, rule_edits
-from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay
+from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay, RuleChange
 from tenants import balances
 from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Tenant
 from tenants.models import Permission as Permissions
@@ -199,5 +199,5 @@ def text_of(response: Any) -> str:
 
 MODELS_WITH_THE_MARK: tuple[type[Model], ...] = (
     *(Tenant, ApiKey, LedgerEntry, Schema, Item, OperationRecord),
-    *(OutputRule, EventBus, OutboxEvent, Replay),
+    *(OutputRule, RuleChange, EventBus, OutboxEvent, Replay),
 )
