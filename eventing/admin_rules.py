@@ -46,7 +46,10 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
     from tenants.members import Access
 
-OUTDATED = "Somebody has changed these rules since you opened the page. Reload it, and move the rule then."
+OUTDATED = (
+    "Somebody else has changed these rules since you opened the page. Here they are as they are now: move the rule"
+    " again if you still want to."
+)
 
 _FOR = ("operations", "schema_names")
 _PAYLOAD = "What of the payload is sent"
@@ -113,8 +116,8 @@ class OutputRuleAdmin(ModelAdmin):
         try:
             rule_lists.reorder(tenant, schema=schema, seen=seen, wanted=wanted, who=_who(request))
         except OrderOutdated:
-            return JsonResponse({"problem": OUTDATED}, status=409)
-        return _lists(request, tenant, "The order is saved.")
+            return _lists(request, tenant, problem=OUTDATED)
+        return _lists(request, tenant, message="The order is saved.")
 
     def switch(self, request: HttpRequest, object_id: str) -> HttpResponse:
         on = request.POST.get("on") == "true"
@@ -125,7 +128,7 @@ class OutputRuleAdmin(ModelAdmin):
             rule.refresh_from_db()
             rule_edits.switch(rule, on=on, who=_who(request))
         state = "on" if on else "off: it sends nothing, and keeps its place"
-        return _lists(request, rule.tenant, f"The rule is {state}.")
+        return _lists(request, rule.tenant, message=f"The rule is {state}.")
 
     # --- a rule ------------------------------------------------------------------------------------------------------
 
@@ -267,17 +270,27 @@ def panel(request: HttpRequest, tenant: Tenant) -> dict[str, Any]:
     }
 
 
-def buses_of(tenant: Tenant) -> list[str]:
-    """Buses that the tenant may name: those that it names already, is allowed by name, or gets by default."""
+def buses_of(tenant: Tenant) -> list[tuple[str, str]]:
+    """Buses that the tenant may name: those that it names already, is allowed by name, or gets by default.
+
+    Each with a text that people know it by.
+    """
     patterns = list(AllowedBus.objects.filter(tenant=tenant).values_list("arn_pattern", flat=True))
     named = OutputRule.objects.filter(tenant=tenant).order_by("eventbridge_arn").values_list("eventbridge_arn")
     found = [*(arn for (arn,) in named.distinct()), *patterns, settings.BLOCKFORGER_DEFAULT_BUS_ARN]
-    return [arn for arn in dict.fromkeys(found) if not rule_checks.problems_of_arn(arn, patterns)]
+    allowed = [arn for arn in dict.fromkeys(found) if not rule_checks.problems_of_arn(arn, patterns)]
+    return [(arn, _bus_text(arn)) for arn in allowed]
 
 
-def _lists(request: HttpRequest, tenant: Tenant, message: str) -> JsonResponse:
+def _bus_text(arn: str) -> str:
+    region, account, name = arn.split(":")[3:6]
+    return f"{name.removeprefix('event-bus/')} ({region}, {account})"
+
+
+def _lists(request: HttpRequest, tenant: Tenant, **said: str) -> JsonResponse:
+    """The lists, drawn anew, and what is said of it: a message or a problem."""
     html = render_to_string("admin/rules/lists.html", panel(request, tenant), request=request)
-    return JsonResponse({"html": html, "message": message})
+    return JsonResponse({"html": html, **said}, status=409 if "problem" in said else 200)
 
 
 def _preview(draft: OutputRule, request: HttpRequest, payload: JsonObject | None) -> dict[str, Any]:

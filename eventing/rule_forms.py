@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
@@ -154,6 +155,9 @@ class RuleForm(forms.ModelForm):
         said = self.instance.fields or {}
         for part in _PARTS:
             self.initial.setdefault(part, said.get(part, []))
+        allowed = list(self.instance.tenant.allowed_buses.values_list("arn_pattern", flat=True))
+        if patterns := allowed or settings.BLOCKFORGER_ALLOWED_BUS_ARNS:
+            self.fields["eventbridge_arn"].help_text = f"Allowed: {', '.join(patterns)}"
         self._offer(list(self.instance.tenant.schemas.defer("document").order_by("name")))
 
     def clean_seen(self) -> str:

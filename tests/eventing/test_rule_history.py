@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from eventing.rule_lists import OrderOutdated
 from tenants.models import ApiKey, Permission, Tenant
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.tenant_folders import a_folder
+from tests.eventing.test_concurrency import at_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +145,23 @@ class TestOrder:
             rule_lists.reorder(tenant, schema=None, seen=seen, wanted=wanted, who="ada")
         assert in_order(tenant) == before
         assert told() == []
+
+    def test_of_two_orders_at_the_same_moment_one_is_refused(self) -> None:
+        tenant = a_tenant()
+        first, second, third = seen = three_rules(tenant)
+
+        def move(wanted: list[int]) -> str:
+            try:
+                rule_lists.reorder(tenant, schema=None, seen=seen, wanted=wanted, who="ada")
+            except OrderOutdated:
+                return "refused"
+            return "done"
+
+        wishes = [[second, first, third], [third, second, first]]
+        answers = at_once([partial(move, wanted) for wanted in wishes])
+        assert sorted(answers) == ["done", "refused"]
+        assert in_order(tenant) == wishes[answers.index("done")]
+        assert len(told()) == 1
 
 
 class TestRestoring:

@@ -48,7 +48,7 @@ document.addEventListener("DOMContentLoaded", () => {
     list(part(".rule-notes"), answer.notes);
     choices(part("#sample_operation"), answer.operations, answer.operation);
     choices(part("#sample_schema"), answer.schemas, answer.schema);
-    choices(part("#sample_key"), answer.keys, answer.key, "Made from the schema");
+    choices(part("#sample_key"), answer.keys, answer.key, "From the schema");
     if (!isTyped) typed.value = answer.payload;
     const verdict = part(".preview-verdict");
     verdict.className = `preview-verdict ${answer.mismatch ? "is-not-sent" : "is-sent"}`;
@@ -78,6 +78,13 @@ document.addEventListener("DOMContentLoaded", () => {
     else if (event.target.id.startsWith("sample_")) isTyped = false;
     clearTimeout(timer);
     timer = setTimeout(ask, 250);
+  });
+  form.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-bus]");
+    if (!button) return;
+    const input = button.closest("[data-field]").querySelector("input");
+    input.value = button.dataset.bus;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
   });
   ask();
 });
