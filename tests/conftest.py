@@ -30,7 +30,7 @@ hypothesis_settings.load_profile("no deadline")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--only-database", action="store_true", help="leave out what needs no database: one run on any of them tells all"
+        "--only-database", action="store_true", help="leave out what needs no database: it is the same on any"
     )
 
 
