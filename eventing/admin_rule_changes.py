@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from eventing import rule_documents, rule_edits, rule_history, rule_overviews
 from eventing.models import OutputRule, RuleChange
 from eventing.rule_edits import RestoreRefused
 from eventing.rule_history import Difference
-from tenants.admin_scope import ModelAdmin, ReadOnly, TenantFilter, access_of
+from tenants.admin_scope import ModelAdmin, ReadOnly, TenantFilter, access_of, pretty_json
 from tenants.members import MANAGERS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponse
     from django.urls import URLPattern
+    from django.utils.safestring import SafeString
 
     from blockforger.backend.json_values import JsonObject
 
@@ -44,6 +46,12 @@ class ShownChange:
     @property
     def is_of_order(self) -> bool:
         return self.entry.rule_id is None
+
+    @property
+    def documents(self) -> list[tuple[str, SafeString]]:
+        """What the rule said, whole."""
+        said = [] if self.is_of_order else [("Before", self.entry.before), ("After", self.entry.after)]
+        return [(when, pretty_json(json.dumps(document))) for when, document in said if document is not None]
 
 
 @admin.register(RuleChange)

@@ -197,6 +197,9 @@ def test_what_a_rule_said_before_is_restored_with_one_click(chromium: Browser, l
         page.get_by_role("link", name="History of rule 1").click()
         assert "Changed by grace" in page.inner_text("#content")
         assert page.inner_text("ins") == "mistake"
+        page.get_by_text("As JSON").click()
+        assert '"source": "mistake"' in page.inner_text(".documents")
+        assert problems(page) == []
         page.get_by_role("button", name="Restore what was before").click()
         expect(page.locator("h3").first).to_have_text("Restored by ada")
     rule.refresh_from_db()

@@ -463,6 +463,7 @@ class TestHistory:
         [entry] = listed(admin_client, RuleChange, tenant="mytenant")
         text = Page(admin_client, url_of(RuleChange, "change", entry.pk)).text
         assert "<del>shop</del>" in text
+        assert '"source": "shop"' in text
         assert "Restore what was before" in text
         restore(admin_client, entry)
         assert OutputRule.objects.get().source == "shop"
