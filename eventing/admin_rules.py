@@ -25,7 +25,7 @@ from django.views.decorators.http import require_POST
 
 from blockforger.backend import json_values
 from blockforger.backend.json_values import NotPortable
-from eventing import rule_checks, rule_edits, rule_forms, rule_lists, rule_overviews, rule_previews
+from eventing import rule_checks, rule_documents, rule_edits, rule_forms, rule_lists, rule_overviews, rule_previews
 from eventing.admin_rule_changes import history_page
 from eventing.models import AllowedBus, OutputRule
 from eventing.rule_forms import RuleForm
@@ -73,7 +73,8 @@ class OutputRuleAdmin(ModelAdmin):
     show_add_link = False  # a rule is added to its tenant's list
     compressed_fields = False
     empty_text = "A rule publishes each write that it matches to an event bus. Open a tenant to add its first one."
-    list_display = ["title", "of_tenant", "schema", "position", "eventbridge_arn", "source", "detail_type", "enabled"]
+    list_before_template = "admin/rules/hint.html"
+    list_display = ["title", "of_tenant", "schema", "enabled", "eventbridge_arn", "source", "detail_type"]
     list_filter = [TenantFilter, "enabled"]
     list_select_related = ["tenant", "schema"]
     search_fields = ["tenant__name", "eventbridge_arn"]
@@ -101,11 +102,12 @@ class OutputRuleAdmin(ModelAdmin):
 
     @admin.display(description="rule")
     def title(self, rule: OutputRule) -> str:
-        return str(rule)
+        own_schema = rule.schema.name if rule.schema else None
+        return rule_overviews.title_of(rule_documents.of_row(rule), own_schema)
 
     @admin.display(description="tenant", ordering="tenant__name")
     def of_tenant(self, rule: OutputRule) -> SafeString:
-        return format_html('<a href="{}">{}</a>', url_of_list(rule.tenant), rule.tenant)
+        return format_html('<a class="underline" href="{}">{}</a>', url_of_list(rule.tenant), rule.tenant)
 
     def reorder(self, request: HttpRequest) -> HttpResponse:
         tenant = self._tenant_to_change(request, request.POST.get("tenant", ""))

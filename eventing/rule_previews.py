@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blockforger.backend import samples
 from blockforger.backend.models import WRITES, Item, Schema
-from eventing import explanations, rules
+from eventing import explanations, rule_warnings, rules
 from eventing.explanations import Write
 from eventing.rules import Rule
 
@@ -44,6 +44,8 @@ class Preview:
     operation: str
     key: str
     payload: JsonObject
+    # That the schema knows, for conditions.
+    paths: list[str]
     # Why such a write sends nothing; None if it does.
     mismatch: str | None
     # What is sent where the conditions are met. None: there is no such write.
@@ -60,7 +62,8 @@ def of(draft: OutputRule, wish: Wish) -> Preview:
     operation = wish.operation if wish.operation in operations else operations[0]
     stored = Item.objects.filter(schema=schema.pk).order_by("-pk")
     item = stored.filter(key=wish.key).first() if wish.key and "\0" not in wish.key else None
-    payload = wish.payload or (item.payload if item else samples.sample_of(schema.parsed_document(), schema.key_field))
+    document = schema.parsed_document()
+    payload = wish.payload or (item.payload if item else samples.sample_of(document, schema.key_field))
     write = Write.of(operation, payload, before=None, key_field=schema.key_field)
     [found] = explanations.explain_by([rule], draft.tenant, schema, write)
     [sent] = explanations.explain_by([unconditional], draft.tenant, schema, write)
@@ -72,6 +75,7 @@ def of(draft: OutputRule, wish: Wish) -> Preview:
         operation=operation,
         key=item.key if item else "",
         payload=payload,
+        paths=rule_warnings.paths_of(document, schema.key_field).told(),
         mismatch=found.mismatch,
         entry=sent.event.entry if sent.event else None,
     )

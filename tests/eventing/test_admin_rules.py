@@ -138,6 +138,7 @@ class TestLists:
     def test_many_rules_cost_no_more_queries_than_one(self, admin_client: Client, page: str) -> None:
         tenant = a_tenant()
         url = admin_rules.url_of_list(tenant) if page == "list" else url_of(Tenant, "change", tenant.pk)
+        admin_client.get(url)  # what a process keeps is there then
         counts = []
         for name in ("a", "b"):
             a_rule(tenant)
@@ -492,6 +493,7 @@ class TestHistory:
     def test_many_entries_cost_no_more_queries_than_one(self, admin_client: Client) -> None:
         rule = a_rule(a_tenant())
         for url in (url_of(OutputRule, "history", rule.pk), url_of(RuleChange, "changelist")):
+            admin_client.get(url)
             counts = []
             for on in (False, True):
                 rule_edits.switch(rule, on=on, who="ada")

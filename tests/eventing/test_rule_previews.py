@@ -56,6 +56,7 @@ class TestPreviews:
         item = Item.objects.create(schema=a_schema(tenant), key="123", payload=FLUFFY)
         found: Any = preview(tenant, Wish(operation="PUT", key="123"))
         assert (found.keys, found.key, found.payload) == (["123"], "123", FLUFFY)
+        assert found.paths == ["id", "name", "status"]
         assert found.entry["Detail"]["payload"] == item.payload
         found = preview(tenant, Wish(operation="DELETE", key="123"))
         assert found.entry["Detail"]["payload"] == {"id": "123"}

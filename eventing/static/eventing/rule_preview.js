@@ -50,6 +50,7 @@ document.addEventListener("DOMContentLoaded", () => {
     choices(part("#sample_schema"), answer.schemas, answer.schema);
     choices(part("#sample_key"), answer.keys, answer.key, "From the schema");
     if (!isTyped) typed.value = answer.payload;
+    part(".preview-paths").textContent = answer.paths.length ? `Paths of ${answer.schema}: ${answer.paths.join(", ")}` : "";
     const verdict = part(".preview-verdict");
     verdict.className = `preview-verdict ${answer.mismatch ? "is-not-sent" : "is-sent"}`;
     if (!answer.entry) verdict.textContent = `It never sends anything: ${answer.mismatch}.`;
