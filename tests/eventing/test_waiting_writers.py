@@ -168,6 +168,8 @@ def test_accounts_of_several_tenants_are_taken_in_one_order(key: str, held: int)
         for name in ("third", "mytenant", "second")
     ]
     accounts = list(TokenAccount.objects.order_by("pk").values_list("pk", flat=True))
+    for account in reversed(accounts):  # so that they lie in another order in their table
+        TokenAccount.objects.filter(pk=account).update(sequence=0)
     with waiting_for(ANOTHER_BILL.format(accounts[held]), partial(execute_batch, batch)) as found:
         assert [is_free(account) for account in accounts] == [place > held for place in range(3)]
     assert {outcome.status for outcome in found[0]} == {201}
