@@ -14,6 +14,8 @@ MAX_LENGTH = 255
 
 def text_of(value: JsonValue, *, field: str) -> str:
     """The key as text. Raises KeyFieldInvalid for a value that cannot be a key."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # in JSON Schema 1255.0 is an integer
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise KeyFieldInvalid(f"The member '{field}' holds the key: it must be a string or an integer.", field=field)
     text = str(value)
