@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blockforger.backend import rows
+from blockforger.backend import json_values, rows
 from blockforger.backend.models import SCHEMA_NAME, Schema
 from blockforger.backend.rows import Columns
 from tenants import api_keys
@@ -35,6 +35,8 @@ _QUERY = (  # of names of our own columns
 
 
 _MOST_KEPT = 2_000
+_LARGEST_META_KEPT = 4_096
+"""Characters, as compact JSON: a schema's `meta` can be as large as a request."""
 _kept: dict[tuple[str, str], Caller] = {}
 
 
@@ -105,7 +107,7 @@ def identified(api_key: str, *permissions: Permission, tenant_name: str, schema_
 
 
 def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
-    if caller is None or caller.schema is None:
+    if caller is None or caller.schema is None or len(json_values.compact(caller.schema.meta)) > _LARGEST_META_KEPT:
         _kept.pop(asked, None)  # or names that are nothing would push out those that are something
         return
     if len(_kept) >= _MOST_KEPT:
