@@ -115,10 +115,10 @@ def _is_deep(value: JsonValue) -> bool:
     """Whether arrays and objects are nested deeper than MAX_DEPTH levels."""
     level: list[JsonValue] = [value]
     for _ in range(MAX_DEPTH + 1):
-        level = [node for node in level if isinstance(node, (list, dict))]
-        if not level:
+        nodes = [node for node in level if isinstance(node, list | dict)]
+        if not nodes:
             return False
-        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+        level = [child for node in nodes for child in (node.values() if isinstance(node, dict) else node)]
     return True
 
 
