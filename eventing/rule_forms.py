@@ -155,9 +155,10 @@ class RuleForm(forms.ModelForm):
         said = self.instance.fields or {}
         for part in _PARTS:
             self.initial.setdefault(part, said.get(part, []))
-        allowed = list(self.instance.tenant.allowed_buses.values_list("arn_pattern", flat=True))
-        if patterns := allowed or settings.BLOCKFORGER_ALLOWED_BUS_ARNS:
-            self.fields["eventbridge_arn"].help_text = f"Allowed: {', '.join(patterns)}"
+        if "eventbridge_arn" in self.fields:  # which it is not for those who may not change it
+            allowed = list(self.instance.tenant.allowed_buses.values_list("arn_pattern", flat=True))
+            if patterns := allowed or settings.BLOCKFORGER_ALLOWED_BUS_ARNS:
+                self.fields["eventbridge_arn"].help_text = f"Allowed: {', '.join(patterns)}"
         self._offer(list(self.instance.tenant.schemas.defer("document").order_by("name")))
 
     def clean_seen(self) -> str:

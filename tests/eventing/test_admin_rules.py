@@ -375,6 +375,7 @@ class TestForm:
     def test_a_viewer_sees_all_of_it(self) -> None:
         tenant = a_tenant()
         rule = a_rule(tenant, source="shop", on_change=["status"], fields={"keep": ["name"]}, filter={"a": ["b"]})
+        AllowedBus.objects.create(tenant=tenant, arn_pattern=BUS)
         page = page_of(a_member(tenant, Role.VIEWER), rule)
         for shown in (BUS, "shop", "status", "keep"):
             assert shown in page.text
