@@ -18,7 +18,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminS
 
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
-from eventing import rule_checks, rule_documents, tenant_files
+from eventing import admin_explain, admin_files, rule_checks, rule_documents, tenant_files
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import BigTable, ModelAdmin, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject
 
+__all__ = ["admin_explain", "admin_files"]  # they add their pages themselves
 
 RULE_FIELDS = (
     ("position", "schema"),

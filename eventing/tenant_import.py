@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from eventing.rule_warnings import Warned
-    from eventing.tenant_files import TenantDocument
+    from eventing.tenant_files import File, Folder, TenantDocument
     from eventing.tenant_plans import SchemaPlan
 
 
@@ -34,21 +35,33 @@ class ImportRefused(Exception):
         self.problems = problems
 
 
+class PlanOutdated(Exception):
+    """What was planned is not what would be done now, and nothing was changed."""
+
+
 def plan(paths: Iterable[Path]) -> list[TenantPlan]:
     """What an import of the paths would do, by tenant. Raises ImportRefused."""
-    return _plans(_documents(paths), Tenant.objects.all())
+    return plan_of(*tenant_files.find(paths))
+
+
+def plan_of(folders: Sequence[Folder[File]], problems: Sequence[Problem] = ()) -> list[TenantPlan]:
+    """The same of files that are found already, and of what was wrong in finding them."""
+    return _plans(_documents(folders, problems), Tenant.objects.all())
 
 
 def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
     """Import the files, all of them or none. Returns what was done, by tenant. Raises ImportRefused."""
-    documents = _documents(paths)
-    with transaction.atomic(durable=True):
-        # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
-        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
-        for tenant_plan in plans:
-            if not tenant_plan.is_empty:
-                _apply(tenant_plan)
-    return plans
+    return _carry_out(_documents(*tenant_files.find(paths)), None)
+
+
+def carry_out_planned(folders: Sequence[Folder[File]], fingerprint: str) -> list[TenantPlan]:
+    """The same, if plans with that fingerprint are what is done. Raises ImportRefused and PlanOutdated."""
+    return _carry_out(_documents(folders, ()), fingerprint)
+
+
+def fingerprint_of(plans: Iterable[TenantPlan]) -> str:
+    """Another one as soon as a file says something else, or something else is stored of their tenants."""
+    return hashlib.sha256("\n".join(tenant_plan.text for tenant_plan in plans).encode()).hexdigest()
 
 
 def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
@@ -60,15 +73,25 @@ def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
     ]
 
 
-def _documents(paths: Iterable[Path]) -> list[TenantDocument]:
-    folders, problems = tenant_files.find(paths)
+def _carry_out(documents: Sequence[TenantDocument], fingerprint: str | None) -> list[TenantPlan]:
+    with transaction.atomic(durable=True):
+        # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
+        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
+        if fingerprint is not None and fingerprint != fingerprint_of(plans):
+            raise PlanOutdated
+        for tenant_plan in plans:
+            if not tenant_plan.is_empty:
+                _apply(tenant_plan)
+    return plans
+
+
+def _documents(folders: Sequence[Folder[File]], found: Sequence[Problem]) -> list[TenantDocument]:
     patterns = defaultdict(list)
     names = [folder.tenant for folder in folders]
     for name, pattern in AllowedBus.objects.filter(tenant__name__in=names).values_list("tenant__name", "arn_pattern"):
         patterns[name].append(pattern)
     documents = [tenant_files.read(folder, tenant_patterns=patterns[folder.tenant]) for folder in folders]
-    problems += [problem for document in documents for problem in document.problems]
-    if problems:
+    if problems := [*found, *(problem for document in documents for problem in document.problems)]:
         raise ImportRefused(problems)
     return documents
 

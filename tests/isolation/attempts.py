@@ -247,6 +247,14 @@ def _at(url: str) -> Callable[[World], list[str]]:
     return lambda _: [url]
 
 
+def _of_tenants(url: str) -> Callable[[World], list[str]]:
+    """Of the victim; and of the stranger, for what is the victim's."""
+    return lambda world: [
+        url.format(world.victim.pk),
+        f"{url.format(world.stranger.pk)}?rule={world.of_victim(OutputRule).pk}&schema=hidden&key={GUESSED}",
+    ]
+
+
 def _of_victims_key(url: str) -> Callable[[World], list[str]]:
     return lambda world: [url.format(world.of_victim(ApiKey).pk)]
 
@@ -276,6 +284,10 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
     **{
         f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
         for verb in ("rotate", "revoke")
+    },
+    **{
+        f"admin/tenants/tenant/<path:object_id>/{page}/": _of_tenants(f"/admin/tenants/tenant/{{}}/{page}/")
+        for page in ("explain", "backtest", "test-rule", "import", "export")
     },
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
