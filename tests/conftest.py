@@ -63,10 +63,16 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 # --- AWS: a moto server, and in it the stack of deploy/cloudformation.yaml -----------------------------------------
 
 # In a process of its own, where moto's warnings are no errors and its threads in nobody's way. It ends when its
-# standard input does, however the tests end.
+# standard input does, however the tests end. Of deletions at the same moment moto would forget some: they take turns.
 _MOTO_SERVER = """
-import sys
+import sys, threading
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import Queue
+delete, turn = Queue.delete_message, threading.Lock()
+def delete_in_turn(queue, receipt_handle):
+    with turn:
+        delete(queue, receipt_handle)
+Queue.delete_message = delete_in_turn
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
