@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from django import forms
+from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from blockforger.backend import json_texts, json_values
-from blockforger.backend.admin import DocumentField, DocumentWidget
+from blockforger.backend.admin import DocumentField, DocumentWidget, ItemAdmin
 from blockforger.backend.errors import DocumentInvalid, ItemUnknown, SchemaUnknown
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, Method
@@ -25,9 +29,10 @@ from tenants.admin import TenantAdmin
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+    from django.utils.safestring import SafeString
 
     from blockforger.backend.json_values import JsonObject, JsonValue
-    from blockforger.backend.models import Schema
+    from blockforger.backend.models import Item, Schema
     from eventing.backtests import Comparison
     from eventing.explanations import Explanation, Write
     from eventing.rule_tests import Sent
@@ -224,6 +229,14 @@ def test_rule(site: TenantAdmin, request: HttpRequest, object_id: str) -> HttpRe
     return site.page(request, tenant, "test_rule", **context)
 
 
+@admin.display(description="rules")
+def rules_of_item(item: Item) -> SafeString:
+    """Leads to what rules make of the item."""
+    url = reverse("admin:tenants_tenant_explain", args=[item.schema.tenant_id])
+    query = urlencode({SCHEMA: item.schema.name, OPERATION: Method.PUT, KEY: item.key})
+    return format_html('<a href="{}?{}">What the rules make of it</a>', url, query)
+
+
 def told_of(tenant: Tenant) -> list[Told]:
     """The tenant's rules, in the order of their events."""
     found = OutputRule.objects.filter(tenant=tenant).select_related("schema").defer("schema__document", "schema__meta")
@@ -268,6 +281,7 @@ def _sentence(pointer: str, message: str) -> str:
     return f"{pointer}: {message}" if pointer else message
 
 
+ItemAdmin.fields = (*ItemAdmin.fields, rules_of_item)
 TenantAdmin.add_page(explain)
 TenantAdmin.add_page(backtest, has_button=False)
 TenantAdmin.add_page(test_rule, has_button=False)

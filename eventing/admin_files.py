@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django import forms
@@ -19,6 +18,7 @@ from unfold.decorators import action
 from eventing import tenant_archives, tenant_export, tenant_import
 from eventing.tenant_import import ImportRefused, PlanOutdated
 from tenants.admin import TenantAdmin
+from tenants.models import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from eventing.file_problems import Problem
+    from eventing.tenant_archives import Unpacked
+    from eventing.tenant_files import Folder
     from eventing.tenant_plans import TenantPlan
-    from tenants.models import Tenant
 
 ARCHIVE_SUFFIX = ".zip"
+# What problems of all files call them.
+UPLOAD = "The upload"
 _KINDS = {"+": "new", "~": "changed", "-": "removed", "=": "unchanged", "!": "warning"}
 
 
@@ -82,17 +85,14 @@ class Line(NamedTuple):
 
 @action(description="Import", url_path="import", icon="upload", permissions=["change"])
 def import_files(site: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResponse:
-    """Shows what an upload would do, and then does it."""
-    tenant = site.find(request, object_id)
-    try:
-        if "fingerprint" in request.POST:
-            return _carry_out(site, request, tenant)
-        form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
-        if form.is_valid():
-            return _ask(site, request, tenant, _uploaded(form.cleaned_data["upload"]))
-        return _page(site, request, tenant, form=form)
-    except ImportRefused as refusal:
-        return _page(site, request, tenant, form=UploadForm(), problems=_told(refusal.problems))
+    """Shows what an upload would do to a tenant, and then does it."""
+    return _import(site, request, site.find(request, object_id))
+
+
+@action(description="Import tenants", url_path="import", icon="upload", permissions=["add"])
+def import_tenants(site: TenantAdmin, request: HttpRequest) -> HttpResponse:
+    """The same for any tenants, new ones included."""
+    return _import(site, request, None)
 
 
 @action(description="Export", url_path="export", icon="download", permissions=["view"])
@@ -104,14 +104,26 @@ def export_files(site: TenantAdmin, request: HttpRequest, object_id: str) -> Htt
     return HttpResponse(tenant_archives.pack(files), content_type="application/zip", headers=headers)
 
 
+def _import(site: TenantAdmin, request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
+    try:
+        if "fingerprint" in request.POST:
+            return _carry_out(site, request, tenant)
+        form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
+        if form.is_valid():
+            return _ask(site, request, tenant, _uploaded(form.cleaned_data["upload"]))
+        return _page(site, request, tenant, form=form)
+    except ImportRefused as refusal:
+        return _page(site, request, tenant, form=UploadForm(), problems=_told(refusal.problems))
+
+
 def _ask(
-    site: TenantAdmin, request: HttpRequest, tenant: Tenant, files: Mapping[str, bytes], **context: Any
+    site: TenantAdmin, request: HttpRequest, tenant: Tenant | None, files: Mapping[str, bytes], **context: Any
 ) -> HttpResponse:
     """Show the plan. Raises ImportRefused."""
     packed = tenant_archives.pack(files)
     # What comes back with the answer is read as an upload is.
-    tenant_archives.unpack(packed, name="The upload")
-    plans = tenant_import.plan_of(tenant_archives.folders(files, tenant=tenant.name))
+    tenant_archives.unpack(packed, name=UPLOAD)
+    plans = tenant_import.plan_of(_folders(files, tenant))
     shown = {
         "packed": base64.urlsafe_b64encode(packed).decode(),
         "fingerprint": tenant_import.fingerprint_of(plans),
@@ -125,23 +137,29 @@ def _ask(
     return _page(site, request, tenant, **context)
 
 
-def _carry_out(site: TenantAdmin, request: HttpRequest, tenant: Tenant) -> HttpResponse:
+def _carry_out(site: TenantAdmin, request: HttpRequest, tenant: Tenant | None) -> HttpResponse:
     """Do what was planned; if that is not what would be done now, show the new plan. Raises ImportRefused."""
     try:
         packed = base64.urlsafe_b64decode(request.POST.get("packed", ""))
-    except (binascii.Error, ValueError):
+    except ValueError:
         packed = b""
-    files = tenant_archives.unpack(packed, name="The upload")
-    folders = tenant_archives.folders(files, tenant=tenant.name)
+    files = tenant_archives.unpack(packed, name=UPLOAD)
     try:
-        plans = tenant_import.carry_out_planned(folders, request.POST["fingerprint"])
+        plans = tenant_import.carry_out_planned(_folders(files, tenant), request.POST["fingerprint"])
     except PlanOutdated:
         return _ask(site, request, tenant, files, is_outdated=True)
-    changes = [change for plan in plans for change in plan.changes]
-    if changes:
-        site.log_change(request, tenant, "Imported files.\n" + "\n".join(changes))
-    site.message_user(request, "Imported." if changes else "Nothing to change.", messages.SUCCESS)
-    return HttpResponseRedirect(reverse("admin:tenants_tenant_change", args=[tenant.pk]))
+    changed = {plan.wanted.name: plan for plan in plans if not plan.is_empty}
+    for row in Tenant.objects.filter(name__in=changed):
+        site.log_change(request, row, "\n".join(["Imported files.", *changed[row.name].changes]))
+    site.message_user(request, "Imported." if changed else "Nothing to change.", messages.SUCCESS)
+    page, args = ("change", [tenant.pk]) if tenant else ("changelist", [])
+    return HttpResponseRedirect(reverse(f"admin:tenants_tenant_{page}", args=args))
+
+
+def _folders(files: Mapping[str, bytes], tenant: Tenant | None) -> list[Folder[Unpacked]]:
+    if tenant is None:
+        return tenant_archives.folders_of_all(files)
+    return tenant_archives.folders(files, tenant=tenant.name)
 
 
 def _uploaded(files: Sequence[UploadedFile]) -> dict[str, bytes]:
@@ -171,9 +189,11 @@ def _told(problems: Sequence[Problem]) -> list[dict[str, str]]:
     ]
 
 
-def _page(site: TenantAdmin, request: HttpRequest, tenant: Tenant, **context: Any) -> HttpResponse:
-    return site.page(request, tenant, "import_files", title="Import files", **context)
+def _page(site: TenantAdmin, request: HttpRequest, tenant: Tenant | None, **context: Any) -> HttpResponse:
+    title = "Import files" if tenant else "Import tenants"
+    return site.page(request, tenant, "import_files", title=title, **context)
 
 
 TenantAdmin.add_page(import_files)
 TenantAdmin.add_page(export_files)
+TenantAdmin.add_list_page(import_tenants)

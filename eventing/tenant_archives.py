@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eventing.file_problems import Problem
 from eventing.tenant_files import PROPERTIES, SCHEMA_SUFFIX, Folder
 from eventing.tenant_import import ImportRefused
+from tenants.models import TENANT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,11 +85,32 @@ def folders(files: Mapping[str, bytes], *, tenant: str) -> list[Folder[Unpacked]
         else:
             found[name] = Unpacked(path, data)
     if not problems and PROPERTIES not in found:
-        problems.append(Problem(PROPERTIES, f"There is no {PROPERTIES}. Add one; it may be empty."))
+        problems.append(Problem(tenant, f"There is no {PROPERTIES}. Add one; it may be empty."))
     if problems:
         raise ImportRefused(problems)
     schemas = tuple(file for name, file in sorted(found.items()) if name != PROPERTIES)
     return [Folder(tenant, found[PROPERTIES], schemas)]
+
+
+def folders_of_all(files: Mapping[str, bytes]) -> list[Folder[Unpacked]]:
+    """The files of tenants, each of which has a folder of its name. Raises ImportRefused."""
+    by_tenant: dict[str, dict[str, bytes]] = defaultdict(dict)
+    problems: list[Problem] = []
+    for path, data in files.items():
+        name, slash, _ = path.partition("/")
+        if slash and re.fullmatch(TENANT_NAME, name):
+            by_tenant[name][path] = data
+        else:
+            problems.append(Problem(path, "Put the file into a folder that has the name of its tenant."))
+    found = []
+    for name, own in sorted(by_tenant.items()):
+        try:
+            found += folders(own, tenant=name)
+        except ImportRefused as refusal:
+            problems += refusal.problems
+    if problems or not found:
+        raise ImportRefused(problems or [Problem("The upload", "There are no files in it.")])
+    return found
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> dict[str, bytes]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from blockforger.backend import schema_changes, schema_keys
+from blockforger.backend import deadlocks, schema_changes, schema_keys
 from blockforger.backend.models import Schema
 from eventing import rule_lists, rule_warnings, rules, tenant_files
 from eventing.file_problems import Problem
@@ -46,7 +47,7 @@ def plan(paths: Iterable[Path]) -> list[TenantPlan]:
 
 def plan_of(folders: Sequence[Folder[File]], problems: Sequence[Problem] = ()) -> list[TenantPlan]:
     """The same of files that are found already, and of what was wrong in finding them."""
-    return _plans(_documents(folders, problems), Tenant.objects.all())
+    return _plans(_documents(folders, problems), Tenant.objects.all(), Schema.objects.all())
 
 
 def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
@@ -74,9 +75,16 @@ def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
 
 
 def _carry_out(documents: Sequence[TenantDocument], fingerprint: str | None) -> list[TenantPlan]:
+    # Done again when a tenant of that name was made meanwhile.
+    return deadlocks.retried(partial(_carry_out_once, documents, fingerprint))
+
+
+def _carry_out_once(documents: Sequence[TenantDocument], fingerprint: str | None) -> list[TenantPlan]:
     with transaction.atomic(durable=True):
-        # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
-        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
+        # Imports, and changes of a tenant's rules and schemas, wait for each other here; writes of its items, which
+        # refer to it, do not wait. A schema that changes locks its tenant afterwards (a trigger does), so we do, too.
+        schemas = Schema.objects.select_for_update(of=("self",), no_key=True)
+        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True), schemas)
         if fingerprint is not None and fingerprint != fingerprint_of(plans):
             raise PlanOutdated
         for tenant_plan in plans:
@@ -96,11 +104,14 @@ def _documents(folders: Sequence[Folder[File]], found: Sequence[Problem]) -> lis
     return documents
 
 
-def _plans(documents: Sequence[TenantDocument], tenants: QuerySet[Tenant]) -> list[TenantPlan]:
-    by_name = {tenant.name: tenant for tenant in tenants.filter(name__in=[document.name for document in documents])}
+def _plans(
+    documents: Sequence[TenantDocument], tenants: QuerySet[Tenant], schemas_of_all: QuerySet[Schema]
+) -> list[TenantPlan]:
+    names = [document.name for document in documents]
     schemas: dict[int, dict[str, Schema]] = defaultdict(dict)
-    for schema in Schema.objects.filter(tenant__in=by_name.values()).order_by("name"):
+    for schema in schemas_of_all.filter(tenant__name__in=names).order_by("name", "pk"):
         schemas[schema.tenant_id][schema.name] = schema
+    by_name = {tenant.name: tenant for tenant in tenants.filter(name__in=names)}
     rows: dict[int, dict[int | None, list[OutputRule]]] = defaultdict(lambda: defaultdict(list))
     for row in OutputRule.objects.filter(tenant__in=by_name.values()).order_by("position", "id"):
         rows[row.tenant_id][row.schema_id].append(row)

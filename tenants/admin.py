@@ -184,6 +184,12 @@ class TenantAdmin(Editable):
         if not has_button:
             cls.without_button = [*cls.without_button, name]
 
+    @classmethod
+    def add_list_page(cls, page: Callable[..., HttpResponse]) -> None:
+        """Add a page about all tenants, with a button at the head of their list."""
+        setattr(cls, page.__name__, page)
+        cls.actions_list = [*cls.actions_list, page.__name__]
+
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         actions = super().get_actions_detail(request, object_id)
         return [action for action in actions if action.method.__name__ not in self.without_button]
@@ -195,8 +201,8 @@ class TenantAdmin(Editable):
             raise Http404
         return tenant
 
-    def page(self, request: HttpRequest, tenant: Tenant, template: str, **context: Any) -> HttpResponse:
-        """Such a page, as that template draws it."""
+    def page(self, request: HttpRequest, tenant: Tenant | None, template: str, **context: Any) -> HttpResponse:
+        """Such a page, as that template draws it. None: about all tenants."""
         shown = {**self.admin_site.each_context(request), "opts": self.opts, "original": tenant, "tenant": tenant}
         shown["may_change"] = self.has_change_permission(request, tenant)
         return TemplateResponse(request, f"admin/{template}.html", {**shown, **context})

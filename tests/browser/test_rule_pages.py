@@ -110,6 +110,8 @@ def test_every_page_and_answer_is_accessible_at_every_width(
             page.click("text=Show the plan")
             page.wait_for_selector("#result")
             found += looked_at(page)
+    with signed_in(chromium, live_server, User.objects.create_superuser("operator"), DESKTOP, theme) as page:
+        found += looked_at(opened(page, live_server, f"{url_of(Tenant, 'changelist')}import/"))
     assert found == []
 
 

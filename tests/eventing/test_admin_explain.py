@@ -187,9 +187,12 @@ class TestExplain:
         a_rule(tenant, filter={"colour": ["red"]})
         assert "no schema that it is for knows the path 'colour'" in text_of(explain(admin_client, tenant))
 
-    def test_a_link_fills_in_the_form(self, tenant: Tenant, admin_client: Client) -> None:
-        page = Page(admin_client, f"{page_of(tenant, 'explain')}?schema=petstore&operation=PUT&key=123")
-        assert (page.values["operation"], page.values["key"]) == (["PUT"], ["123"])
+    def test_the_page_of_an_item_leads_to_a_form_that_is_filled_in(self, tenant: Tenant, admin_client: Client) -> None:
+        item = Item.objects.create(schema=tenant.schemas.get(), key="a b&c", payload=FLUFFY)
+        link = f"{page_of(tenant, 'explain')}?schema=petstore&operation=PUT&key=a+b%26c"
+        assert f'href="{link}"' in Page(admin_client, url_of(Item, "change", item.pk)).text
+        page = Page(admin_client, link)
+        assert (page.values["operation"], page.values["key"]) == (["PUT"], ["a b&c"])
 
     def test_many_rules_cost_no_more_queries_than_one(self, tenant: Tenant, admin_client: Client) -> None:
         counts = []

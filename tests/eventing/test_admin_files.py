@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -183,6 +184,12 @@ class TestPlan:
         assert "Imported." in text_of(confirm(admin_client, answer, tenant))
         assert sources() == ["blockforger-output"]
 
+    def test_as_much_as_is_taken_can_be_confirmed(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        noise = random.Random(1).randbytes(900_000).hex()
+        plan = upload(admin_client, tenant, properties=f"#{noise}\n{ONE_RULE}")
+        assert "Imported." in text_of(confirm(admin_client, plan, tenant))
+
     @pytest.mark.parametrize("packed", ["", "%%%", "AAAA", "é"])
     def test_files_that_come_back_broken_are_refused(self, admin_client: Client, packed: str) -> None:
         tenant = a_tenant()
@@ -224,7 +231,7 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("files", "file", "message"),
         [
-            ({"pets_json": SCHEMA}, "tenant.properties", "There is no tenant.properties. Add one; it may be empty."),
+            ({"pets_json": SCHEMA}, "mytenant", "There is no tenant.properties. Add one; it may be empty."),
             ({"properties": "", "notes_txt": "x"}, "notes.txt", "Only tenant.properties and a {schema}.json"),
             ({"a_zip": b"no archive"}, "a.zip", "This cannot be read as a zip archive."),
             (
@@ -301,6 +308,54 @@ class TestExport:
         packed = an_archive(**{"tenant.properties": ONE_RULE, "pets.json": SCHEMA, "__MACOSX/x": "", ".DS_Store": ""})
         confirm(admin_client, upload(admin_client, tenant, a_zip=packed), tenant)
         assert (tenant.schemas.get().name, OutputRule.objects.count()) == ("pets", 1)
+
+
+class TestImportOfTenants:
+    """Which is the operators'."""
+
+    LIST = f"{url_of(Tenant, 'changelist')}"
+
+    def plan(self, client: Client, packed: bytes) -> Any:
+        return client.post(f"{self.LIST}import/", {"upload": SimpleUploadedFile("all.zip", packed)})
+
+    def test_operators_make_tenants_of_an_archive_of_folders(self, admin_client: Client) -> None:
+        assert f'href="{self.LIST}import/"' in text_of(admin_client.get(self.LIST))
+        a_tenant("old")
+        files = {"new/tenant.properties": ONE_RULE, "new/pets.json": SCHEMA, "old/tenant.properties": ONE_RULE}
+        plan = self.plan(admin_client, an_archive(**files))
+        assert [line for line in lines(plan) if line.startswith("tenant")] == ["tenant new: new", "tenant old: changed"]
+        assert not OutputRule.objects.exists()
+        answer = admin_client.post(f"{self.LIST}import/", plan.context["confirmation"].initial, follow=True)
+        assert "Imported." in text_of(answer)
+        assert (sources("new"), sources("old")) == (["blockforger-output"], ["blockforger-output"])
+        assert Tenant.objects.get(name="new").account.balance == 0
+        assert {entry.object_repr for entry in LogEntry.objects.all()} == {"new", "old"}
+
+    def test_a_tenant_that_was_made_meanwhile_is_planned_anew(self, admin_client: Client) -> None:
+        plan = self.plan(admin_client, an_archive(**{"new/tenant.properties": ONE_RULE}))
+        a_tenant("new")
+        answer: Any = admin_client.post(f"{self.LIST}import/", plan.context["confirmation"].initial)
+        assert "Something changed meanwhile" in text_of(answer)
+        assert lines(answer)[0] == "tenant new: changed"
+        assert not OutputRule.objects.exists()
+
+    def test_every_problem_is_listed(self, admin_client: Client) -> None:
+        files = {"tenant.properties": "", "-x/tenant.properties": "", "new/pets.json": SCHEMA, "a/b/pets.json": SCHEMA}
+        answer = self.plan(admin_client, an_archive(**files))
+        assert {problem["file"] for problem in answer.context["problems"]} == {
+            "tenant.properties",
+            "-x/tenant.properties",
+            "new",
+            "a/b/pets.json",
+        }
+        assert problems(self.plan(admin_client, an_archive())) == [("The upload", "", "There are no files in it.")]
+
+    def test_no_member_may(self) -> None:
+        client = a_member(a_tenant(), "owner")
+        assert f"{self.LIST}import/" not in text_of(client.get(self.LIST))
+        assert client.get(f"{self.LIST}import/").status_code == 403
+        assert self.plan(client, an_archive(**{"new/tenant.properties": ""})).status_code == 403
+        assert Tenant.objects.count() == 1
 
 
 def test_many_rules_cost_no_more_queries_than_one(admin_client: Client) -> None:

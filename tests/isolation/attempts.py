@@ -289,6 +289,7 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         f"admin/tenants/tenant/<path:object_id>/{page}/": _of_tenants(f"/admin/tenants/tenant/{{}}/{page}/")
         for page in ("explain", "backtest", "test-rule", "import", "export")
     },
+    "admin/tenants/tenant/import/": _at("/admin/tenants/tenant/import/"),
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],
