@@ -16,7 +16,7 @@ from unfold import admin as unfold_admin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from blockforger.backend import admin as backend_admin
-from eventing import admin_rule_changes, admin_rules, rule_checks, tenant_files
+from eventing import admin_explain, admin_files, admin_rule_changes, admin_rules, rule_checks, tenant_files
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import BigTable, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject
 
-
-__all__ = ["admin_rule_changes", "admin_rules"]  # they register themselves
+__all__ = ["admin_explain", "admin_files", "admin_rule_changes", "admin_rules"]  # they add their pages themselves
 
 WIDE_TEXT = UnfoldAdminTextInputWidget(attrs={"class": "vLargeTextField"})
 

@@ -44,6 +44,11 @@ def write(value: JsonValue, tenant: Tenant) -> tuple[Schema, Write]:
     return schema, Write.of(str(document[OPERATION]), payload, before=before, key_field=schema.key_field)
 
 
+def stored(tenant: Tenant, schema_name: str, key: str) -> JsonObject:
+    """The item of that key. Raises SchemaUnknown and ItemUnknown."""
+    return _stored(_schema(schema_name, tenant), key)
+
+
 def sample(value: JsonValue) -> JsonObject | None:
     """The payload that a test is to send, if the request has one. Raises DocumentInvalid."""
     if value is None:

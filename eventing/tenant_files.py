@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from blockforger.backend import json_texts, json_values, schema_documents
 from blockforger.backend.json_texts import JsonError
@@ -33,13 +33,25 @@ FEEDBACK = "eventbridge-feedback"
 SCHEMA_SUFFIX = ".json"
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class File(Protocol):
+    """A file, on a disk or not. As a text, it is what problems call it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read_bytes(self) -> bytes: ...
+
+
+AnyFile = TypeVar("AnyFile", bound=File, covariant=True)
+
+
+@dataclass(frozen=True)
+class Folder(Generic[AnyFile]):
     """The files of a tenant that are to be read."""
 
     tenant: str
-    properties: Path
-    schemas: tuple[Path, ...]
+    properties: AnyFile
+    schemas: tuple[AnyFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +81,13 @@ class TenantDocument:
     warnings: list[Problem] = field(default_factory=list)
 
 
-def find(paths: Iterable[Path]) -> tuple[list[Folder], list[Problem]]:
+def find(paths: Iterable[Path]) -> tuple[list[Folder[Path]], list[Problem]]:
     """The tenants' files that the paths stand for, one entry for each tenant, by name.
 
     A path is a tenant.properties (which brings no schemas), a tenant's folder, or a folder of tenants' folders.
     Files and folders whose names begin with a dot are passed over.
     """
-    found: dict[str, Folder] = {}
+    found: dict[str, Folder[Path]] = {}
     problems = []
     for entry in (entry for path in paths for entry in _folders(path)):
         if isinstance(entry, Problem):
@@ -90,7 +102,7 @@ def find(paths: Iterable[Path]) -> tuple[list[Folder], list[Problem]]:
     return [folder for _, folder in sorted(found.items())], problems
 
 
-def read(folder: Folder, *, tenant_patterns: Sequence[str] = ()) -> TenantDocument:
+def read(folder: Folder[File], *, tenant_patterns: Sequence[str] = ()) -> TenantDocument:
     """What a tenant's files say. `tenant_patterns` fit the buses that the tenant may name; none: all."""
     tenant = TenantDocument(folder.tenant)
     _read_properties(tenant, folder.properties, tenant_patterns)
@@ -99,7 +111,7 @@ def read(folder: Folder, *, tenant_patterns: Sequence[str] = ()) -> TenantDocume
     return tenant
 
 
-def _folders(path: Path) -> list[Folder | Problem]:
+def _folders(path: Path) -> list[Folder[Path] | Problem]:
     if path.name == PROPERTIES and path.is_file():
         return [_folder(path.parent, with_schemas=False)]
     if not path.is_dir():
@@ -112,7 +124,7 @@ def _folders(path: Path) -> list[Folder | Problem]:
     return [_folder(child, with_schemas=True) for child in children]
 
 
-def _folder(path: Path, *, with_schemas: bool) -> Folder | Problem:
+def _folder(path: Path, *, with_schemas: bool) -> Folder[Path] | Problem:
     if not (path / PROPERTIES).is_file():
         return Problem(str(path), f"The folder has no {PROPERTIES}. Add one; it may be empty.")
     name = path.resolve().name
@@ -145,7 +157,7 @@ class _Json:
         return Problem(self.file, message, self.position(place.offset), place.path)
 
 
-def _read_properties(tenant: TenantDocument, path: Path, tenant_patterns: Sequence[str]) -> None:
+def _read_properties(tenant: TenantDocument, path: File, tenant_patterns: Sequence[str]) -> None:
     file = str(path)
     try:
         data = path.read_bytes()
@@ -200,7 +212,7 @@ def _rules_of_property(
     return rules
 
 
-def _read_schema(tenant: TenantDocument, path: Path, tenant_patterns: Sequence[str]) -> None:
+def _read_schema(tenant: TenantDocument, path: File, tenant_patterns: Sequence[str]) -> None:
     file = str(path)
     try:
         text = path.read_bytes().decode("utf-8-sig")

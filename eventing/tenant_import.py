@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from blockforger.backend import schema_changes, schema_keys
+from blockforger.backend import deadlocks, schema_changes, schema_keys
 from blockforger.backend.models import Schema
 from eventing import rule_lists, rule_warnings, rules, tenant_files
 from eventing.file_problems import Problem
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from eventing.rule_warnings import Warned
-    from eventing.tenant_files import TenantDocument
+    from eventing.tenant_files import File, Folder, TenantDocument
     from eventing.tenant_plans import SchemaPlan
 
 
@@ -34,9 +36,18 @@ class ImportRefused(Exception):
         self.problems = problems
 
 
+class PlanOutdated(Exception):
+    """What was planned is not what would be done now, and nothing was changed."""
+
+
 def plan(paths: Iterable[Path]) -> list[TenantPlan]:
     """What an import of the paths would do, by tenant. Raises ImportRefused."""
-    return _plans(_documents(paths), Tenant.objects.all())
+    return plan_of(*tenant_files.find(paths))
+
+
+def plan_of(folders: Sequence[Folder[File]], problems: Sequence[Problem] = ()) -> list[TenantPlan]:
+    """The same of files that are found already, and of what was wrong in finding them."""
+    return _plans(_documents(folders, problems), Tenant.objects.all(), Schema.objects.all())
 
 
 def carry_out(paths: Iterable[Path], *, who: str = "import_tenant_properties") -> list[TenantPlan]:
@@ -44,14 +55,17 @@ def carry_out(paths: Iterable[Path], *, who: str = "import_tenant_properties") -
 
     `who` is told in the history of the rules.
     """
-    documents = _documents(paths)
-    with transaction.atomic(durable=True):
-        # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
-        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
-        for tenant_plan in plans:
-            if not tenant_plan.is_empty:
-                _apply(tenant_plan, who)
-    return plans
+    return _carry_out(_documents(*tenant_files.find(paths)), None, who)
+
+
+def carry_out_planned(folders: Sequence[Folder[File]], fingerprint: str, *, who: str) -> list[TenantPlan]:
+    """The same, if plans with that fingerprint are what is done. Raises ImportRefused and PlanOutdated."""
+    return _carry_out(_documents(folders, ()), fingerprint, who)
+
+
+def fingerprint_of(plans: Iterable[TenantPlan]) -> str:
+    """Another one as soon as a file says something else, or something else is stored of their tenants."""
+    return hashlib.sha256("\n".join(tenant_plan.text for tenant_plan in plans).encode()).hexdigest()
 
 
 def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
@@ -63,24 +77,44 @@ def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
     ]
 
 
-def _documents(paths: Iterable[Path]) -> list[TenantDocument]:
-    folders, problems = tenant_files.find(paths)
+def _carry_out(documents: Sequence[TenantDocument], fingerprint: str | None, who: str) -> list[TenantPlan]:
+    # Done again when a tenant of that name was made meanwhile.
+    return deadlocks.retried(partial(_carry_out_once, documents, fingerprint, who))
+
+
+def _carry_out_once(documents: Sequence[TenantDocument], fingerprint: str | None, who: str) -> list[TenantPlan]:
+    with transaction.atomic(durable=True):
+        # Imports, and changes of a tenant's rules and schemas, wait for each other here; writes of its items, which
+        # refer to it, do not wait. A schema that changes locks its tenant afterwards (a trigger does), so we do, too.
+        schemas = Schema.objects.select_for_update(of=("self",), no_key=True)
+        plans = _plans(documents, Tenant.objects.select_for_update(no_key=True), schemas)
+        if fingerprint is not None and fingerprint != fingerprint_of(plans):
+            raise PlanOutdated
+        for tenant_plan in plans:
+            if not tenant_plan.is_empty:
+                _apply(tenant_plan, who)
+    return plans
+
+
+def _documents(folders: Sequence[Folder[File]], found: Sequence[Problem]) -> list[TenantDocument]:
     patterns = defaultdict(list)
     names = [folder.tenant for folder in folders]
     for name, pattern in AllowedBus.objects.filter(tenant__name__in=names).values_list("tenant__name", "arn_pattern"):
         patterns[name].append(pattern)
     documents = [tenant_files.read(folder, tenant_patterns=patterns[folder.tenant]) for folder in folders]
-    problems += [problem for document in documents for problem in document.problems]
-    if problems:
+    if problems := [*found, *(problem for document in documents for problem in document.problems)]:
         raise ImportRefused(problems)
     return documents
 
 
-def _plans(documents: Sequence[TenantDocument], tenants: QuerySet[Tenant]) -> list[TenantPlan]:
-    by_name = {tenant.name: tenant for tenant in tenants.filter(name__in=[document.name for document in documents])}
+def _plans(
+    documents: Sequence[TenantDocument], tenants: QuerySet[Tenant], schemas_of_all: QuerySet[Schema]
+) -> list[TenantPlan]:
+    names = [document.name for document in documents]
     schemas: dict[int, dict[str, Schema]] = defaultdict(dict)
-    for schema in Schema.objects.filter(tenant__in=by_name.values()).order_by("name"):
+    for schema in schemas_of_all.filter(tenant__name__in=names).order_by("name", "pk"):
         schemas[schema.tenant_id][schema.name] = schema
+    by_name = {tenant.name: tenant for tenant in tenants.filter(name__in=names)}
     rows: dict[int, dict[int | None, list[OutputRule]]] = defaultdict(lambda: defaultdict(list))
     for row in OutputRule.objects.filter(tenant__in=by_name.values()).order_by("position", "id"):
         rows[row.tenant_id][row.schema_id].append(row)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, cast
 
 from blockforger.backend import schema_changes
 from eventing import rule_documents, rule_warnings
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from blockforger.backend.item_paths import Paths
+    from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Schema
     from eventing.models import OutputRule
     from eventing.rule_documents import RuleDocument
@@ -31,6 +32,20 @@ class Stored:
     schemas: Mapping[str, Schema]
     rules: Mapping[int | None, Sequence[OutputRule]]
     feedback_bus: str | None
+
+    @property
+    def document(self) -> JsonObject:
+        """All of it that a plan may depend on."""
+        tenant = self.tenant
+        return {
+            "tenant": [tenant.pk, tenant.accepts_events, {**tenant.extra_properties}, self.feedback_bus],
+            "schemas": {name: [schema.pk, schema.version] for name, schema in self.schemas.items()},
+            "rules": [
+                [row.pk, row.schema_id, row.position, cast("JsonObject", rule_documents.of_row(row))]
+                for rows in self.rules.values()
+                for row in rows
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,12 @@ class TenantPlan:
     @property
     def is_empty(self) -> bool:
         return not self.changes
+
+    @property
+    def text(self) -> str:
+        """All that the plan rests on: what the files say, and what is stored. For machines."""
+        stored = self.stored.document if self.stored else None
+        return json.dumps({"wanted": asdict(self.wanted), "stored": stored}, sort_keys=True)
 
     @property
     def changes_rules(self) -> bool:

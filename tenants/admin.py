@@ -14,6 +14,9 @@ from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
+from django.db import connection
+from django.http import Http404
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -28,10 +31,10 @@ from tenants.members import OPERATORS, OWNERS
 from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
 
 __all__ = ["admin_keys", "admin_tokens"]  # they register themselves
@@ -166,6 +169,44 @@ class TenantAdmin(Editable):
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]
 
+    # Those of the further pages that other pages lead to.
+    without_button: ClassVar[list[str]] = []
+
+    @classmethod
+    def add_page(cls, page: Callable[..., HttpResponse], *, has_button: bool = True) -> None:
+        """Give every tenant a further page, with a button at the head of its own: an action of unfold's.
+
+        Other apps add theirs. There is no room for many buttons.
+        """
+        name = page.__name__
+        setattr(cls, name, page)
+        cls.actions_detail = [*cls.actions_detail, name]
+        if not has_button:
+            cls.without_button = [*cls.without_button, name]
+
+    @classmethod
+    def add_list_page(cls, page: Callable[..., HttpResponse]) -> None:
+        """Add a page about all tenants, with a button at the head of their list."""
+        setattr(cls, page.__name__, page)
+        cls.actions_list = [*cls.actions_list, page.__name__]
+
+    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
+        actions = super().get_actions_detail(request, object_id)
+        return [action for action in actions if action.method.__name__ not in self.without_button]
+
+    def find(self, request: HttpRequest, object_id: str) -> Tenant:
+        """The tenant that such a page is about."""
+        tenant: Tenant | None = self.get_object(request, object_id)
+        if tenant is None:
+            raise Http404
+        return tenant
+
+    def page(self, request: HttpRequest, tenant: Tenant | None, template: str, **context: Any) -> HttpResponse:
+        """Such a page, as that template draws it. None: about all tenants."""
+        shown = {**self.admin_site.each_context(request), "opts": self.opts, "original": tenant, "tenant": tenant}
+        shown["may_change"] = self.has_change_permission(request, tenant)
+        return TemplateResponse(request, f"admin/{template}.html", {**shown, **context})
+
     def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[Any, ...]:
         fields = super().get_fields(request, obj)
         return (*fields, "top_up") if obj and access_of(request).is_operator else fields
@@ -176,7 +217,7 @@ class TenantAdmin(Editable):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Tenant | None:
         """The tenant; locked while its page is saved, so that an import of its files waits, or is waited for."""
         tenant = super().get_object(request, object_id, from_field)
-        if tenant is None or request.method != "POST":
+        if tenant is None or request.method != "POST" or not connection.in_atomic_block:
             return tenant
         return Tenant.objects.select_for_update(no_key=True).filter(pk=tenant.pk).first()
 

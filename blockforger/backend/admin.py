@@ -163,7 +163,8 @@ class ItemAdmin(BigTable):
     ordering = ["schema_id", "key"]
     search_fields = ["key"]
     search_help_text = "A whole key."
-    fields = ("tenant", "schema", "key", "payload_shown", "version", "created_at", "updated_at")
+    # What other apps know of an item, they add here.
+    fields: tuple[Any, ...] = ("tenant", "schema", "key", "payload_shown", "version", "created_at", "updated_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
         return super().get_queryset(request).defer("payload", "schema__document")

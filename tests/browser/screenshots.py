@@ -16,8 +16,11 @@ from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
 from tests.admin_pages import url_of
 from tests.browser.test_admin import DESKTOP, PHONE, opened, signed_in
-from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
+from tests.browser.test_rule_pages import a_file
+from tests.cast import BUS, PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
+from tests.eventing.event_bridge import EventBridge, event_bridge, failed
+from tests.eventing.tenant_folders import rules_property
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from pytest_django.live_server_helper import LiveServer
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+TALL = (1280, 1000)
+
+__all__ = ["event_bridge"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
@@ -59,6 +66,43 @@ def pages_of(tenant: Tenant) -> dict[str, str]:
         "tokens": url_of(TokenAccount, "change", tenant.pk),
         "second-factor": "/admin/two-factor/set-up/",
     }
+
+
+def test_draw_rule_pages(chromium: Browser, live_server: LiveServer, event_bridge: EventBridge) -> None:
+    tenant = a_shop()
+    a_rule(tenant, position=2, filter={"status": ["sold"]}, on_change=["status"])
+    admin = User.objects.create_user("ada", is_staff=True)
+    Membership.objects.create(tenant=tenant, user=admin, role="admin")
+    page_of = f"{url_of(Tenant, 'changelist')}{tenant.pk}/{{}}/"
+    event_bridge.account = "111122223333"
+    event_bridge.answering = lambda _: failed(400, "AccessDeniedException")
+    with signed_in(chromium, live_server, admin, TALL) as page:
+
+        def draw(name: str) -> None:
+            page.wait_for_selector("#result")
+            page.wait_for_function("!document.querySelector('[x-cloak]')")
+            page.evaluate("document.getElementById('result').scrollIntoView()")
+            page.screenshot(path=IMAGES / f"admin-{name}.png")
+
+        opened(page, live_server, page_of.format("explain"))
+        page.select_option("#id_schema", "petstore")
+        page.fill("#id_payload", '{"id": "pet-9", "name": "Nemo", "status": "available"}')
+        page.click("button:text-is('Explain')")
+        draw("explain")
+        opened(page, live_server, page_of.format("backtest"))
+        listed = [{"eventbridge_arn": BUS, "operations": ["POST"], "filter": {"name": [{"prefix": "R"}]}}]
+        page.fill("#id_rules", json.dumps({"rules": listed, "schemas": {}}, indent=2))
+        page.click("text=Compare")
+        draw("backtest")
+        opened(page, live_server, page_of.format("test-rule"))
+        page.click("text=Send the sample")
+        draw("test-rule")
+        opened(page, live_server, page_of.format("import"))
+        properties = rules_property({"operations": ["POST"]}, {"source": "petstore"}) + "eventbridge-feedbak=no\n"
+        files = {"tenant.properties": properties, "petstore.json": json.dumps(PET), "toys.json": json.dumps(PET)}
+        page.set_input_files("#id_upload", [a_file(name, text) for name, text in files.items()])
+        page.click("text=Show the plan")
+        draw("import")
 
 
 def test_draw(chromium: Browser, live_server: LiveServer, settings: Settings) -> None:

@@ -248,6 +248,14 @@ def _at(url: str) -> Callable[[World], list[str]]:
     return lambda _: [url]
 
 
+def _of_tenants(url: str) -> Callable[[World], list[str]]:
+    """Of the victim; and of the stranger, for what is the victim's."""
+    return lambda world: [
+        url.format(world.victim.pk),
+        f"{url.format(world.stranger.pk)}?rule={world.of_victim(OutputRule).pk}&schema=hidden&key={GUESSED}",
+    ]
+
+
 def _of_victims_key(url: str) -> Callable[[World], list[str]]:
     return lambda world: [url.format(world.of_victim(ApiKey).pk)]
 
@@ -289,6 +297,11 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
     "admin/eventing/rulechange/<path:object_id>/restore/": lambda world: [
         f"/admin/eventing/rulechange/{world.of_victim(RuleChange).pk}/restore/"
     ],
+    **{
+        f"admin/tenants/tenant/<path:object_id>/{page}/": _of_tenants(f"/admin/tenants/tenant/{{}}/{page}/")
+        for page in ("explain", "backtest", "test-rule", "import", "export")
+    },
+    "admin/tenants/tenant/import/": _at("/admin/tenants/tenant/import/"),
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("nudged")
 
 # What a page has for those who may change something.
 OFFERS = re.compile(
-    r'name="_save|name="_addanother|/add/["?]|/delete/["?]|/rotate/"|/revoke/"|/restore/"|/switch/"|data-move|name="action"'
+    r'name="_save|name="_addanother|/add/["?]|/delete/["?]|/rotate/"|/revoke/"|/restore/"|/switch/"|/import/"'
+    r'|/test-rule/["?]|data-move|name="action"'
 )
 
 SHOWN_AGAIN = ("", "<path:object_id>/history/")

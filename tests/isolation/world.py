@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import uuid
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +195,9 @@ def browsers(world: World) -> dict[str, Client]:
 def text_of(response: Any) -> str:
     """Everything of an answer: status, headers, cookies and body."""
     content = b"".join(response.streaming_content) if response.streaming else response.content
+    if response.get("Content-Type") == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            content = b"\n".join(name.encode() + archive.read(name) for name in archive.namelist())
     return f"{response.status_code}\n{response.serialize_headers().decode()}\n{response.cookies}\n{content.decode()}"
 
 
