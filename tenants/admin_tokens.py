@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,12 +18,17 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from tenants import balances
-from tenants.admin_scope import BigTable, ReadOnly, TenantFilter, access_of
+from tenants import balances, by_time
+from tenants.admin_keyset import KeysetTable, moment
+from tenants.admin_scope import ReadOnly, TenantFilter, access_of
 from tenants.members import OPERATORS
-from tenants.models import LedgerEntry, Tenant, TokenAccount
+from tenants.keyset import Source
+from tenants.models import EntryKind, LedgerEntry, Tenant, TokenAccount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
 
@@ -76,15 +82,18 @@ class LedgerFilter(TenantFilter):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(BigTable):
+class LedgerEntryAdmin(KeysetTable):
     tenant_path = "account"
     may_add = OPERATORS
     form = TopUpForm
-    list_display = ["created_at", "tenant", "kind", "amount", "balance_after", "reference", "api_key_prefix"]
+    list_display = [
+        *("created_at", "tenant", "kind", "amount", "balance_after", "reference", "sequence", "api_key_prefix"),
+    ]
     list_filter = [LedgerFilter, "kind"]
     list_select_related = ["account__tenant"]
     search_fields = ["operation", "reference"]
-    search_help_text = "The whole id of an operation, or a whole reference."
+    search_help_text = "The whole id of an operation, or the whole reference of a top-up."
+    own_parameters = ("until",)
     fields = (
         *("tenant", "kind", "amount", "balance_after", "reference"),
         *("operation", "sequence", "api_key_prefix", "created_at"),
@@ -93,6 +102,27 @@ class LedgerEntryAdmin(BigTable):
 
     def get_fields(self, request: HttpRequest, obj: LedgerEntry | None = None) -> tuple[Any, ...]:
         return tuple(super().get_fields(request, obj)) if obj else ("tenant", "amount", "reference")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term:
+            return queryset, False
+        try:
+            return queryset.filter(operation=UUID(search_term)), False
+        except ValueError:  # an index has the references of top-ups, and no others
+            return queryset.filter(kind=EntryKind.TOP_UP, reference=search_term), False
+
+    def sources(self, request: HttpRequest, found: QuerySet[Any], *, is_sought: bool) -> Sequence[Source[Any]]:
+        sources = super().sources(request, found, is_sought=is_sought)
+        until = moment(request.GET.get("until", ""))
+        if until is None or is_sought:
+            return sources
+        ends = [by_time.first_pk_since(source.looked_at, "created_at", until) for source in sources]
+        return [
+            source if end is None else Source(source.looked_at.filter(pk__lt=end), source.found.filter(pk__lt=end))
+            for source, end in zip(sources, ends, strict=True)
+        ]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None

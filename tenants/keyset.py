@@ -1,0 +1,81 @@
+"""Pages by the place of their last row, not by counting: each row once, however many are added meanwhile.
+
+A page never reads more than it may look at: where no index knows which rows are wanted, it is what is found among the
+next LOOK rows, and may be short, or empty, while there is more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.db.models import Model, QuerySet
+
+M = TypeVar("M", bound="Model")
+
+LOOK = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Generic[M]):
+    """Where wanted rows are: among those that an index has in the order of their keys."""
+
+    looked_at: QuerySet[M]
+    found: QuerySet[M]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[M]):
+    """Rows, the highest key first, and where to go on: before the one key to older rows, after the other to newer.
+
+    None: there is nothing more on that side. A page whose rows are few may have more on either.
+    """
+
+    rows: list[M]
+    older: Any
+    newer: Any
+
+
+def page(
+    sources: Sequence[Source[M]], *, limit: int, before: Any = None, after: Any = None, look: int = LOOK
+) -> Page[M]:
+    """The page next to that key, in the one direction or the other; without a key, that of the highest ones."""
+    if after is not None:
+        rows, newer = _merged([_portion(source, after, limit, look, up=True) for source in sources], limit, up=True)
+        rows.reverse()
+        older = rows[-1].pk if rows else newer
+        return Page(rows, older, newer)
+    rows, older = _merged([_portion(source, before, limit, look, up=False) for source in sources], limit, up=False)
+    newer = None if before is None else rows[0].pk if rows else older
+    return Page(rows, older, newer)
+
+
+def _portion(source: Source[M], beyond: Any, limit: int, look: int, *, up: bool) -> tuple[list[M], Any]:
+    """What is found among the next rows, and the last key up to which that is all; None if there is nothing beyond."""
+    looked_at, found, order = source.looked_at, source.found, "pk" if up else "-pk"
+    if beyond is not None:
+        reached = {"pk__gt" if up else "pk__lt": beyond}
+        looked_at, found = looked_at.filter(**reached), found.filter(**reached)
+    last = looked_at.order_by(order).values_list("pk", flat=True)[look - 1 : look].first()
+    if last is not None:
+        found = found.filter(**{"pk__lte" if up else "pk__gte": last})
+    rows = list(found.order_by(order)[: limit + 1])
+    if len(rows) > limit:
+        return rows[:limit], rows[limit - 1].pk
+    return rows, last
+
+
+def _merged(portions: Sequence[tuple[list[M], Any]], limit: int, *, up: bool) -> tuple[list[M], Any]:
+    """The portions as one: as far as all of them are complete."""
+    ends = [end for _, end in portions if end is not None]
+    end = (min(ends) if up else max(ends)) if ends else None
+    rows = [
+        row for rows, _ in portions for row in rows if end is None or (row.pk <= end if up else row.pk >= end)
+    ]
+    rows.sort(key=lambda row: row.pk, reverse=not up)
+    if len(rows) > limit:
+        return rows[:limit], rows[limit - 1].pk
+    return rows, end
