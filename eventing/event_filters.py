@@ -96,6 +96,14 @@ class ReplayRequest:
         return cls(selection, why, is_dry_run)
 
 
+def uuid_of(text: str) -> UUID | None:
+    """The id that the text is, if it is one."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
+
+
 def _flag(value: JsonValue) -> bool | None:
     return value if isinstance(value, bool) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -230,3 +230,8 @@ def matching(selection: Selection, events: QuerySet[OutboxEvent] | None = None) 
 def first_id_of(moment: datetime) -> UUID:
     """The lowest UUIDv7 of that millisecond."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def moment_of(event_id: UUID) -> datetime:
+    """The millisecond in which that id was made."""
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)

@@ -22,7 +22,7 @@ from tenants.models import Tenant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
 BEFORE, AFTER = "before", "after"
@@ -39,6 +39,10 @@ class KeysetChangeList(ChangeList):
     """A page of a list, by the place that `before` or `after` names."""
 
     page: Page[Any]
+    # What the template above the list shows, if there is one: a form of filters, and links by what they do.
+    filters: Any = None
+    may_replay = False
+    replay_link = dead_letters_link = ""
 
     def get_filters_params(self, params: Any = None) -> dict[str, Any]:
         own = {BEFORE, AFTER, *self.model_admin.own_parameters}

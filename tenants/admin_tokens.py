@@ -21,8 +21,8 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 from tenants import balances, by_time
 from tenants.admin_keyset import KeysetTable, moment
 from tenants.admin_scope import ReadOnly, TenantFilter, access_of
-from tenants.members import OPERATORS
 from tenants.keyset import Source
+from tenants.members import OPERATORS
 from tenants.models import EntryKind, LedgerEntry, Tenant, TokenAccount
 
 if TYPE_CHECKING:

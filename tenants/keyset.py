@@ -72,9 +72,7 @@ def _merged(portions: Sequence[tuple[list[M], Any]], limit: int, *, up: bool) ->
     """The portions as one: as far as all of them are complete."""
     ends = [end for _, end in portions if end is not None]
     end = (min(ends) if up else max(ends)) if ends else None
-    rows = [
-        row for rows, _ in portions for row in rows if end is None or (row.pk <= end if up else row.pk >= end)
-    ]
+    rows = [row for rows, _ in portions for row in rows if end is None or (row.pk <= end if up else row.pk >= end)]
     rows.sort(key=lambda row: row.pk, reverse=not up)
     if len(rows) > limit:
         return rows[:limit], rows[limit - 1].pk
