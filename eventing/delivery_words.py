@@ -67,10 +67,8 @@ def story(event: OutboxEvent) -> list[str]:
 def _of_delivered(event: OutboxEvent) -> list[str]:
     if event.delivered_at is None:
         return ["Delivered."]
-    which = "first attempt" if event.attempts == 1 else f"attempt number {event.attempts}"
-    return [
-        f"Accepted by EventBridge at {_time(event.delivered_at)}, {latency(event)} after the write, at the {which}."
-    ]
+    which = "the first attempt" if event.attempts == 1 else f"attempt {event.attempts}"
+    return [f"Accepted by EventBridge at {_time(event.delivered_at)}, {latency(event)} after the write, at {which}."]
 
 
 def _of_pending(event: OutboxEvent) -> list[str]:

@@ -7,23 +7,25 @@ each write more than the few who look back are worth.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from blockforger.backend.models import OperationRecord
 from eventing import replays
 from eventing.models import OutboxEvent, OutboxStatus
 from eventing.replays import REPLAYABLE, Scope
 from tenants import by_time
-from tenants.keyset import Source
+from tenants.keyset import Source, one_of
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from django.db.models import QuerySet
+    from django.db.models import Model, QuerySet
 
     from eventing.event_lists import Received
     from eventing.replays import Selection
+
+M = TypeVar("M", bound="Model")
 
 # So many that wait are read to find those that are wanted; of so many, each is named.
 _WAITING_AT_MOST, _NAMED_AT_MOST = 10_000, 1_000
@@ -36,7 +38,7 @@ _REFUSED = 400
 def of_sent(selection: Selection, events: QuerySet[OutboxEvent] | None = None) -> list[Source[OutboxEvent]]:
     """Where the selected events are, of those or of all."""
     found = replays.matching(selection, events)
-    everything = OutboxEvent.objects.filter(**_of_tenant(selection))
+    everything = OutboxEvent.objects.filter(**_of_tenant(selection.tenant))
     if selection.status is not None:
         found = found.filter(status=selection.status)
     if selection.ids:
@@ -47,12 +49,12 @@ def of_sent(selection: Selection, events: QuerySet[OutboxEvent] | None = None) -
         if selection.item:
             return [_bounded(source, selection) for source in _of_an_item(selection, found, everything)]
         if selection.status == OutboxStatus.DEAD:
-            return [_bounded(Source(everything.filter(status=OutboxStatus.DEAD), found), selection)]
+            return [_bounded(_source(everything.filter(status=OutboxStatus.DEAD), found, selection.tenant), selection)]
     elif selection.status == OutboxStatus.DEAD:
-        dead = OutboxEvent.objects.filter(status=OutboxStatus.DEAD).order_by("tenant", "id")
+        dead = OutboxEvent.objects.filter(status=OutboxStatus.DEAD).order_by("tenant_id", "id")
         few = _few([dead], selection)
         return [_bounded(Source(everything, found) if few is None else _named(found, few), selection)]
-    return [_bounded(Source(everything, found), selection)]
+    return [_bounded(_source(everything, found, selection.tenant), selection)]
 
 
 def of_received(
@@ -62,7 +64,7 @@ def of_received(
     everything = OperationRecord.objects.all()
     found = everything if records is None else records
     if isinstance(tenant, Tenant):
-        everything, found = everything.filter(tenant=tenant), found.filter(tenant=tenant)
+        found = found.filter(tenant=tenant)
     schema_name, item_key = which.item or (which.schema, None)
     low, high = which.statuses or (None, None)
     filters = {
@@ -76,18 +78,19 @@ def of_received(
     }
     found = found.filter(**{name: value for name, value in filters.items() if value is not None})
     if isinstance(tenant, Tenant) and which.item:
-        return [Source(everything.filter(schema_name=schema_name, item_key=item_key), found)]
-    between = _between(everything, which)
-    looked_at, found = everything.filter(**between), found.filter(**between)
+        looked_at = everything.filter(schema_name=schema_name, item_key=item_key, **_of_tenant(tenant))
+        return [_source(looked_at, found, tenant)]
+    between = _between(which)
+    looked_at, found = everything.filter(**_of_tenant(tenant), **between), found.filter(**between)
     if isinstance(tenant, Tenant) and low is not None and low >= _REFUSED:
         # As the index says it: the planner is to see that it is the same.
-        return [Source(looked_at.filter(status__gte=_REFUSED), found.filter(status__gte=_REFUSED))]
-    return [Source(looked_at, found)]
+        return [_source(looked_at.filter(status__gte=_REFUSED), found.filter(status__gte=_REFUSED), tenant)]
+    return [_source(looked_at, found, tenant)]
 
 
-def _between(rows: QuerySet[OperationRecord], which: Received) -> dict[str, int]:
-    """The keys of the records of that time."""
-    keys = {}
+def _between(which: Received) -> dict[str, int]:
+    """The keys of the records of that time, whoever's they are."""
+    rows, keys = OperationRecord.objects.all(), {}
     if which.since is not None:
         first = by_time.first_pk_since(rows, "received_at", which.since - _SLACK)
         keys["pk__gte"] = _LAST if first is None else first
@@ -106,7 +109,11 @@ def _of_an_item(
     # As the index says it: the planner is to see that it is the same.
     settled = {"status__in": list(REPLAYABLE)}
     sources = [
-        Source(everything.filter(schema_name=schema_name, item_key=item_key, **settled), found.filter(**settled))
+        _source(
+            everything.filter(schema_name=schema_name, item_key=item_key, **settled),
+            found.filter(**settled),
+            selection.tenant,
+        )
     ]
     if selection.status is None:
         sources.append(_waiting(selection, found.filter(status=OutboxStatus.PENDING), everything))
@@ -119,10 +126,10 @@ def _waiting(
     """What is pending: named one by one, while it is little in all; else it is most of what is newest."""
     pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
     # The publisher's own indexes, in their order.
-    ready = pending.filter(next_attempt_at=None).order_by("lane", "bus_arn", "tenant")
+    ready = pending.filter(next_attempt_at=None).order_by("lane", "bus_arn", "tenant_id")
     later = pending.filter(next_attempt_at__isnull=False, lane__gte=0).order_by("lane", "next_attempt_at")
     few = _few([ready, later], selection)
-    return Source(everything, found) if few is None else _named(found, few)
+    return _source(everything, found, selection.tenant) if few is None else _named(found, few)
 
 
 def _few(queues: list[QuerySet[OutboxEvent]], selection: Selection) -> list[UUID] | None:
@@ -142,8 +149,12 @@ def _named(found: QuerySet[OutboxEvent], keys: list[UUID]) -> Source[OutboxEvent
     return Source(found, found)
 
 
-def _of_tenant(selection: Selection) -> dict[str, Tenant]:
-    return {} if selection.tenant is Scope.EVERY_TENANT else {"tenant": selection.tenant}
+def _of_tenant(tenant: Tenant | Scope) -> dict[str, list[int]]:
+    return one_of("tenant", tenant.pk) if isinstance(tenant, Tenant) else {}
+
+
+def _source(looked_at: QuerySet[M], found: QuerySet[M], tenant: Tenant | Scope) -> Source[M]:
+    return Source(looked_at, found, by="tenant_id" if isinstance(tenant, Tenant) else "")
 
 
 def _bounded(source: Source[OutboxEvent], selection: Selection) -> Source[OutboxEvent]:
@@ -154,4 +165,4 @@ def _bounded(source: Source[OutboxEvent], selection: Selection) -> Source[Outbox
     if selection.until is not None:
         end = replays.first_id_of(selection.until + replays.CLOCK_CHANGE)
         looked_at, found = looked_at.filter(pk__lt=end), found.filter(pk__lt=end)
-    return Source(looked_at, found)
+    return Source(looked_at, found, source.by)

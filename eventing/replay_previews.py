@@ -15,7 +15,8 @@ from eventing.replays import Scope
 if TYPE_CHECKING:
     from eventing.replays import Selection
 
-LOOK = 50_000
+LOOK = 20_000
+_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,12 @@ def of(selection: Selection) -> Preview:
     counts: Counter[str] = Counter()
     is_all = True
     for source in event_sources.of_sent(selection):
-        found = source.found.select_related(None)
-        last = source.looked_at.order_by("-pk").values_list("pk", flat=True)[LOOK - 1 : LOOK].first()
-        if last is not None:
-            found, is_all = found.filter(pk__gte=last), False
-        counts.update(dict(found.order_by().values_list("status").annotate(Count("pk"))))
+        found = source.found.select_related(None).order_by()
+        keys = source.keys(None, at_most=LOOK, up=False)
+        is_all = is_all and len(keys) < LOOK
+        for start in range(0, len(keys), _AT_ONCE):
+            rows = found.filter(pk__in=keys[start : start + _AT_ONCE])
+            counts.update(dict(rows.values_list("status").annotate(Count("pk"))))
     return Preview(
         delivered=counts[OutboxStatus.DELIVERED],
         dead=counts[OutboxStatus.DEAD],

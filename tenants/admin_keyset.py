@@ -50,6 +50,8 @@ class KeysetChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         before, after = (self._place(name) for name in (BEFORE, AFTER))
+        for name in (BEFORE, AFTER):  # what is asked for next begins with its first page
+            self.filter_params.pop(name, None)
         self.page = self.model_admin.page_of(request, self, before=before, after=after)
         self.result_list = self.page.rows
         self.result_count = len(self.page.rows)
@@ -82,10 +84,10 @@ class KeysetChangeList(ChangeList):
     def newest_link(self) -> str:
         if BEFORE not in self.params and AFTER not in self.params:
             return ""
-        return self.get_query_string(remove=[BEFORE, AFTER])
+        return self.get_query_string()
 
     def _link(self, name: str, place: Any) -> str:
-        return self.get_query_string({BEFORE: None, AFTER: None, name: place})
+        return self.get_query_string({name: place})
 
     def _place(self, name: str) -> Any:
         text = self.params.get(name)
@@ -121,7 +123,10 @@ class KeysetTable(BigTable):
         if tenants is None:
             return [Source(rows, found)]
         column = (self.tenant_path or "").split("__")[0]
-        return [Source(rows.filter(**{column: pk}), found.filter(**{column: pk})) for pk in tenants]
+        return [
+            Source(rows.filter(**keyset.one_of(column, pk)), found.filter(**{column: pk}), by=f"{column}_id")
+            for pk in tenants
+        ]
 
 
 def moment(text: str) -> datetime | None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -21,16 +22,18 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 from tenants import balances, by_time
 from tenants.admin_keyset import KeysetTable, moment
 from tenants.admin_scope import ReadOnly, TenantFilter, access_of
-from tenants.keyset import Source
 from tenants.members import OPERATORS
 from tenants.models import EntryKind, LedgerEntry, Tenant, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
+
+    from tenants.keyset import Source
 
 MAX_TOP_UP = 10**12
 
@@ -118,11 +121,7 @@ class LedgerEntryAdmin(KeysetTable):
         until = moment(request.GET.get("until", ""))
         if until is None or is_sought:
             return sources
-        ends = [by_time.first_pk_since(source.looked_at, "created_at", until) for source in sources]
-        return [
-            source if end is None else Source(source.looked_at.filter(pk__lt=end), source.found.filter(pk__lt=end))
-            for source, end in zip(sources, ends, strict=True)
-        ]
+        return [replace(source, looked_at=_until(source.looked_at, until)) for source in sources]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -145,6 +144,12 @@ class LedgerEntryAdmin(KeysetTable):
     @admin.display(description="tenant")
     def tenant(self, entry: LedgerEntry) -> Tenant:
         return entry.account.tenant
+
+
+def _until(entries: QuerySet[LedgerEntry], moment: datetime) -> QuerySet[LedgerEntry]:
+    """Those before that time. All ids grow with it, so the ledger of everybody tells where that is."""
+    end = by_time.first_pk_since(LedgerEntry.objects.all(), "created_at", moment)
+    return entries if end is None else entries.filter(pk__lt=end)
 
 
 def link_to_top_up(tenant_id: int) -> SafeString:

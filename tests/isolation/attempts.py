@@ -277,6 +277,25 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
         for verb in ("rotate", "revoke")
     },
+    "admin/eventing/outboxevent/<path:object_id>/replay/": lambda world: [
+        f"/admin/eventing/outboxevent/{world.of_victim(OutboxEvent).pk}/replay/"
+    ],
+    "admin/eventing/outboxevent/replay/": lambda world: [
+        f"/admin/eventing/outboxevent/replay/?{query}"
+        for query in (
+            f"ids={world.of_victim(OutboxEvent).pk}",
+            "tenant=victim&status=delivered",
+            f"tenant=victim&schema=petstore&key={GUESSED}",
+            f"tenant=stranger&rule={world.of_victim(OutputRule).pk}",
+            "status=delivered",
+        )
+    ],
+    "admin/eventing/outboxevent/timeline/": lambda _: [
+        f"/admin/eventing/outboxevent/timeline/?tenant={tenant}&schema=petstore&key={key}{more}"
+        for tenant in ("victim", "nobody", "")
+        for key, more in ((GUESSED, ""), ("nothing", ""), (GUESSED, "&before=2999-01-01"))
+    ],
+    "admin/backend/operationrecord/dead-letters/": _at("/admin/backend/operationrecord/dead-letters/"),
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],
@@ -299,8 +318,12 @@ LIST_QUERIES = (
     "?o=1&all=",
     "?_popup=1&_to_field=id",
     "?_facets=True&p=1",
+    "?before=1",
+    "?after=00000000-0000-0000-0000-000000000001&tenant=victim",
+    f"?tenant=victim&schema=petstore&key={GUESSED}&status=delivered",
+    "?status=done&since=2020-01-01&until=2999-01-01T00:00:00",
 )
-ACTIONS = ("delete_selected", "rotate", "resume")
+ACTIONS = ("delete_selected", "rotate", "resume", "replay_chosen")
 
 
 def _command(name: str, by: str, *arguments: str | Callable[[World], object], **options: Any) -> Attempt:
