@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -22,7 +22,7 @@ from eventing.models import OutboxEvent, OutboxStatus
 from eventing.replays import Scope
 from tenants import keyset
 from tenants.admin_keyset import KeysetTable, tenants_looked_at
-from tenants.admin_scope import TenantFilter, pretty_json
+from tenants.admin_scope import pretty_json
 from tenants.keyset import Page, Source
 from tenants.members import MANAGERS
 from tenants.models import Tenant
@@ -30,12 +30,14 @@ from tenants.models import Tenant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from django.db.models import QuerySet
+    from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.urls import URLPattern
     from django.utils.safestring import SafeString
 
     from tenants.admin_keyset import KeysetChangeList
+
+M = TypeVar("M", bound="Model")
 
 # As the list shows it; the event's page has all of it.
 _ERROR_CHARACTERS = 60
@@ -45,9 +47,8 @@ _ERROR_CHARACTERS = 60
 class OutboxEventAdmin(KeysetTable):
     may_replay = MANAGERS
     empty_text = "Each write adds an event here for every output rule that it matches."
-    list_display = ["time", "tenant", "state", "item", "operation", "latency", "attempts", "error", "rule_id", "bus"]
-    list_display_links = ["time"]
-    list_filter = [TenantFilter]
+    list_display = ["written", "tenant", "state", "item", "operation", "latency", "attempts", "error", "rule_id", "bus"]
+    list_display_links = ["written"]
     list_select_related = ["tenant"]
     list_before_template = "admin/delivery_filters.html"
     # Django's own names of the statuses: links to this list have them.
@@ -58,7 +59,7 @@ class OutboxEventAdmin(KeysetTable):
     actions = ["replay_chosen"]
     actions_detail = ["replay"]
     fieldsets = (
-        (None, {"fields": ("state", "story", "item", "tenant", "operation", "time", "delivered_at", "latency")}),
+        (None, {"fields": ("status", "story", "item", "tenant", "operation", "time", "delivered_at", "latency")}),
         (
             "The event",
             {"fields": ("id", "bus_arn", "source", "detail_type", "resources_shown", "detail_shown", "rule_id")},
@@ -67,7 +68,7 @@ class OutboxEventAdmin(KeysetTable):
             "Attempts",
             {
                 "fields": (
-                    *("status", "attempts", "error_code", "error_message", "failing_since", "next_attempt_at"),
+                    *("attempts", "error_code", "error_message", "failing_since", "next_attempt_at"),
                     *("eventbridge_id", "replay", "sequence", "place", "lane", "stream"),
                 )
             },
@@ -101,6 +102,7 @@ class OutboxEventAdmin(KeysetTable):
         changelist.replay_link = f"{reverse('admin:eventing_outboxevent_replay_found')}?{_filters_of(request)}"
         found = changelist.queryset
         if event_named(changelist.query):
+            found = of_tenants(request, found)
             return keyset.page([Source(found, found)], limit=self.list_per_page, before=before, after=after)
         sources: list[Source[OutboxEvent]] = []
         for tenant in tenants_of(request):
@@ -126,6 +128,10 @@ class OutboxEventAdmin(KeysetTable):
 
     def timeline_view(self, request: HttpRequest) -> HttpResponse:
         return admin_timeline.show(self, request)
+
+    @admin.display(description="time (UTC)")
+    def written(self, event: OutboxEvent) -> str:
+        return f"{event.time:%Y-%m-%d %H:%M:%S}"
 
     @display(
         description="status",
@@ -172,8 +178,14 @@ def tenants_of(request: HttpRequest) -> Sequence[Tenant | Scope]:
     return [Scope.EVERY_TENANT] if chosen is None else list(Tenant.objects.filter(pk__in=chosen).order_by("pk"))
 
 
+def of_tenants(request: HttpRequest, rows: QuerySet[M]) -> QuerySet[M]:
+    """Those of the tenant that is chosen."""
+    chosen = tenants_looked_at(request)
+    return rows if chosen is None else rows.filter(tenant__in=chosen)
+
+
 def _filters_of(request: HttpRequest) -> str:
-    return urlencode([(name, request.GET[name]) for name in ("tenant", *SentFilters.names()) if request.GET.get(name)])
+    return urlencode([(name, request.GET[name]) for name in SentFilters.names() if request.GET.get(name)])
 
 
 def _to_replay(ids: Sequence[str]) -> HttpResponse:

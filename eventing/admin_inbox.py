@@ -17,11 +17,11 @@ from unfold.decorators import display
 
 from blockforger.backend.models import OperationRecord, Origin
 from eventing import admin_redrive, admin_timeline, event_filters, event_sources
-from eventing.admin_deliveries import tenants_of
+from eventing.admin_deliveries import of_tenants, tenants_of
 from eventing.delivery_filters import ReceivedFilters
 from tenants import keyset
 from tenants.admin_keyset import KeysetTable
-from tenants.admin_scope import TenantFilter, access_of, pretty_json
+from tenants.admin_scope import access_of, pretty_json
 from tenants.keyset import Page, Source
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ class OperationRecordAdmin(KeysetTable):
     empty_text = (
         "Events that came in, and requests with an Idempotency-Key, are recorded here with what became of them."
     )
-    list_display = ["received_at", "origin", "tenant", "outcome", "method", "item", "tokens", "refusal"]
-    list_display_links = ["received_at"]
-    list_filter = [TenantFilter]
+    list_display = ["received", "origin", "tenant", "outcome", "method", "item", "tokens", "refusal"]
+    list_display_links = ["received"]
     list_select_related = ["tenant"]
     list_before_template = "admin/delivery_filters.html"
     own_parameters = ReceivedFilters.names()
@@ -50,7 +49,7 @@ class OperationRecordAdmin(KeysetTable):
     search_help_text = "A whole idempotency key (of an event: its id), id of an operation, or item key."
     fields = (
         *("received_at", "origin", "idempotency_key", "tenant", "operation", "method", "schema_name", "item"),
-        *("outcome", "problem_shown", "tokens", "answer_shown", "payload_shown", "request_hash"),
+        *("status", "problem_shown", "tokens", "answer_shown", "payload_shown", "request_hash"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRecord]:
@@ -82,6 +81,7 @@ class OperationRecordAdmin(KeysetTable):
             changelist.dead_letters_link = reverse("admin:backend_operationrecord_dead_letters")
         found = changelist.queryset
         if changelist.query and _named(found, changelist.query).exists():
+            found = of_tenants(request, found)
             return keyset.page([Source(found, found)], limit=self.list_per_page, before=before, after=after)
         which = filters.wanted(event_filters.received)
         if which is None:
@@ -91,6 +91,10 @@ class OperationRecordAdmin(KeysetTable):
             source for tenant in tenants_of(request) for source in event_sources.of_received(tenant, which, found)
         ]
         return keyset.page(sources, limit=self.list_per_page, before=before, after=after)
+
+    @admin.display(description="received (UTC)")
+    def received(self, record: OperationRecord) -> str:
+        return f"{record.received_at:%Y-%m-%d %H:%M:%S}"
 
     @display(description="status", label={"done": "success", "refused": "danger"})
     def outcome(self, record: OperationRecord) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 from blockforger.backend.errors import Malformed
 from blockforger.backend.models import Origin
 from eventing.models import OutboxStatus
+from tenants.admin_keyset import tenants_looked_at
 from tenants.admin_scope import access_of
 
 if TYPE_CHECKING:
@@ -53,16 +54,18 @@ class Filters(forms.Form):
         if not access.is_operator and len(access.roles) < 2:
             del self.fields["tenant"]
         self.full_clean()
+        if "tenant" in self.fields and tenants_looked_at(request) == []:
+            self.add_error("tenant", "You see no tenant of that name.")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Of the parameters that the form reads; the tenant's is read by the list's own filter."""
-        return tuple(name for name in cls.base_fields if name != "tenant")
+        """Of the parameters that the form reads."""
+        return tuple(cls.base_fields)
 
     @property
     def parameters(self) -> dict[str, str]:
         """What is filled in, but for the tenant."""
-        values = {name: str(self.data[name]) for name in self.names() if self.data[name]}
+        values = {name: str(self.data[name]) for name in self.names() if name != "tenant" and self.data[name]}
         return values | {name: _with_zone(values[name]) for name in _TIMES if name in values}
 
     @property

@@ -56,7 +56,8 @@ class KeysetChangeList(ChangeList):
         self.result_list = self.page.rows
         self.result_count = len(self.page.rows)
         self.full_result_count = None
-        self.show_full_result_count = self.show_admin_actions = True
+        self.show_full_result_count = False
+        self.show_admin_actions = True
         self.can_show_all = self.multi_page = False
         self.paginator = NoPaginator([], self.list_per_page)
 

@@ -31,12 +31,19 @@ class Source(Generic[M]):
 
     def keys(self, beyond: Any, *, at_most: int, up: bool) -> list[Any]:
         """The next keys of the rows to look at."""
+        return list(self._keys(beyond, up=up)[:at_most])
+
+    def key(self, beyond: Any, place: int, *, up: bool) -> Any:
+        """The one of them at that place, from 1; None if there are not so many."""
+        return self._keys(beyond, up=up)[place - 1 : place].first()
+
+    def _keys(self, beyond: Any, *, up: bool) -> QuerySet[M, Any]:
         rows = self.looked_at
         if beyond is not None:
             rows = rows.filter(**{"pk__gt" if up else "pk__lt": beyond})
         sign = "" if up else "-"
         order = [f"{sign}{column}" for column in (self.by, "pk") if column]
-        return list(rows.order_by(*order).values_list("pk", flat=True)[:at_most])
+        return rows.order_by(*order).values_list("pk", flat=True)
 
 
 def one_of(column: str, value: int) -> dict[str, list[int]]:
@@ -76,20 +83,25 @@ def page(
 
 def _portion(source: Source[M], beyond: Any, limit: int, look: int, *, up: bool) -> tuple[list[M], Any]:
     """What is found among the next rows, and the last key up to which that is all; None if there is nothing beyond."""
-    rows: list[M] = []
-    left, size = look, limit + 1
-    while left > 0:
-        size = min(size, left)
-        keys = source.keys(beyond, at_most=size, up=up)
-        # By their keys alone: whatever the planner thinks of the filters, it reads no other rows.
-        found = {row.pk: row for row in source.found.filter(pk__in=keys).order_by()} if keys else {}
-        rows += [found[key] for key in keys if key in found]
-        if len(rows) > limit:
-            return rows[:limit], rows[limit - 1].pk
-        if len(keys) < size:
-            return rows, None
-        beyond, left, size = keys[-1], left - size, 10 * size
-    return rows, beyond
+    size = min(limit + 1, look)
+    keys = source.keys(beyond, at_most=size, up=up)
+    # By their keys alone: whatever the planner thinks of the filters, it reads no other rows.
+    found = {row.pk: row for row in source.found.filter(pk__in=keys).order_by()} if keys else {}
+    rows = [found[key] for key in keys if key in found]
+    end = keys[-1] if len(keys) == size else None
+    if end is not None and len(rows) <= limit and look > size:
+        more, end = _further(source, end, limit + 1 - len(rows), look - size, up=up)
+        rows += more
+    return (rows[:limit], rows[limit - 1].pk) if len(rows) > limit else (rows, end)
+
+
+def _further(source: Source[M], beyond: Any, limit: int, look: int, *, up: bool) -> tuple[list[M], Any]:
+    """What is found between that key and the one that many rows on, and that one; None if there are not so many."""
+    last = source.key(beyond, look, up=up)
+    bounds = {"pk__gt" if up else "pk__lt": beyond}
+    if last is not None:
+        bounds["pk__lte" if up else "pk__gte"] = last
+    return list(source.found.filter(**bounds).order_by("pk" if up else "-pk")[:limit]), last
 
 
 def _merged(portions: Sequence[tuple[list[M], Any]], limit: int, *, up: bool) -> tuple[list[M], Any]:
