@@ -59,7 +59,7 @@ class OutboxEventAdmin(KeysetTable):
     actions = ["replay_chosen"]
     actions_detail = ["replay"]
     fieldsets = (
-        (None, {"fields": ("status", "story", "item", "tenant", "operation", "time", "delivered_at", "latency")}),
+        (None, {"fields": ("status", "story", "item", "tenant", "operation", "written", "delivered_at", "latency")}),
         (
             "The event",
             {"fields": ("id", "bus_arn", "source", "detail_type", "resources_shown", "detail_shown", "rule_id")},

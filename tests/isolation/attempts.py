@@ -18,6 +18,7 @@ from eventing.models import OutboxEvent, OutputRule, Replay
 from tenants.models import ApiKey, LedgerEntry
 from tests.eventing.doors import Ask, envelope
 from tests.eventing.tenant_folders import a_folder
+from tests.isolation.deliveries import DELIVERIES
 from tests.isolation.world import BUS, GUESSED, MARK, World, text_of
 
 if TYPE_CHECKING:
@@ -277,25 +278,7 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
         for verb in ("rotate", "revoke")
     },
-    "admin/eventing/outboxevent/<path:object_id>/replay/": lambda world: [
-        f"/admin/eventing/outboxevent/{world.of_victim(OutboxEvent).pk}/replay/"
-    ],
-    "admin/eventing/outboxevent/replay/": lambda world: [
-        f"/admin/eventing/outboxevent/replay/?{query}"
-        for query in (
-            f"ids={world.of_victim(OutboxEvent).pk}",
-            "tenant=victim&status=delivered",
-            f"tenant=victim&schema=petstore&key={GUESSED}",
-            f"tenant=stranger&rule={world.of_victim(OutputRule).pk}",
-            "status=delivered",
-        )
-    ],
-    "admin/eventing/outboxevent/timeline/": lambda _: [
-        f"/admin/eventing/outboxevent/timeline/?tenant={tenant}&schema=petstore&key={key}{more}"
-        for tenant in ("victim", "nobody", "")
-        for key, more in ((GUESSED, ""), ("nothing", ""), (GUESSED, "&before=2999-01-01"))
-    ],
-    "admin/backend/operationrecord/dead-letters/": _at("/admin/backend/operationrecord/dead-letters/"),
+    **DELIVERIES,
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],
