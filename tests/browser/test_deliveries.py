@@ -19,7 +19,7 @@ from tests.eventing.test_redrive_input import fill, queues
 from tests.eventing.test_timelines import a_life, key, tenant
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
     from pytest_django.live_server_helper import LiveServer
 
     from tenants.models import Tenant
@@ -32,6 +32,13 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 @pytest.fixture
 def operator() -> User:
     return User.objects.create_superuser("operator")
+
+
+def press(page: Page, what: str) -> None:
+    """Press what leads to another page, and see that page whole."""
+    with page.expect_navigation(wait_until="load"):
+        page.click(what)
+    page.wait_for_function("!document.querySelector('[x-cloak]')")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -78,17 +85,17 @@ def test_a_person_pages_to_older_events_and_back(chromium: Browser, live_server:
     events = [a_delivered(owner, item_key=f"item-{number}") for number in range(60)]
     with signed_in(chromium, live_server, operator) as page:
         opened(page, live_server, OUTBOX)
-        page.click("nav[aria-label=Pages] >> text=Older")
+        press(page, "nav[aria-label=Pages] >> text=Older")
         assert "item-0" in page.inner_text("#result_list")
         assert page.locator("#result_list tbody tr.data-row").count() == 10
         found = problems(page)
-        page.click("nav[aria-label=Pages] >> text=Newer")
+        press(page, "nav[aria-label=Pages] >> text=Newer")
         assert "item-59" in page.inner_text("#result_list")
         page.fill("#id_schema", "petstore")
         page.fill("#id_key", "item-7")
-        page.click("form.delivery-filters >> text=Show >> nth=0")
+        press(page, "form.delivery-filters >> text=Show >> nth=0")
         assert page.locator("#result_list tbody tr.data-row").count() == 1
-        page.click("#result_list >> text=petstore/item-7")
+        press(page, "#result_list >> text=petstore/item-7")
         assert "write 1" in page.inner_text("ol.timeline")
     assert found == []
     assert len(events) == 60
@@ -101,10 +108,10 @@ def test_a_person_sends_dead_events_once_more(
     OutboxEvent.objects.filter(sequence=1).update(status=OutboxStatus.DEAD, error_code="AccessDenied")
     with signed_in(chromium, live_server, operator) as page:
         opened(page, live_server, f"{OUTBOX}?tenant=mytenant&status=dead")
-        page.click("text=Send all that these filters find once more")
+        press(page, "text=Send all that these filters find once more")
         assert "Send 2 events once more?" in page.inner_text("#content")
         page.fill("#id_why", "INC-42: policy mended")
-        page.click("button:has-text('Send once more')")
+        press(page, "button:has-text('Send once more')")
         assert f"Replay {Replay.objects.get().pk} has been asked for." in page.inner_text("body")
         found = problems(page)
     assert Replay.objects.get().who == "operator"
@@ -118,9 +125,9 @@ def test_an_operator_moves_messages_back(
     fill(queues[0], 3)
     with signed_in(chromium, live_server, operator) as page:
         opened(page, live_server, INBOX)
-        page.click("text=Dead-letter queue…")
+        press(page, "text=Dead-letter queue…")
         assert "About 3 messages wait in the dead-letter queue" in page.inner_text("#content")
         page.fill("#id_at_most", "2")
-        page.click("button:has-text('Move them back')")
+        press(page, "button:has-text('Move them back')")
         assert "2 messages were moved back to the input queue." in page.inner_text("body")
         assert "About 1 message waits in the dead-letter queue" in page.inner_text("#content")
