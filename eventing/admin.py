@@ -1,4 +1,4 @@
-"""The admin of buses, part of it on the tenant's page, and a view of the outbox. That of rules is beside it."""
+"""The admin of buses, part of it on the tenant's page. Those of rules and of deliveries are beside it."""
 
 # Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
 # mypy: disable-error-code="type-arg"
@@ -16,21 +16,30 @@ from unfold import admin as unfold_admin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from blockforger.backend import admin as backend_admin
-from eventing import admin_explain, admin_files, admin_rule_changes, admin_rules, rule_checks, tenant_files
-from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
+from eventing import (
+    admin_deliveries,
+    admin_explain,
+    admin_files,
+    admin_inbox,
+    admin_rule_changes,
+    admin_rules,
+    rule_checks,
+    tenant_files,
+)
+from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule
 from tenants.admin import TenantAdmin
-from tenants.admin_scope import BigTable, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
+from tenants.admin_scope import OperatorsOnly, Scoped
 from tenants.members import NOBODY, OPERATORS
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
-    from django.utils.safestring import SafeString
 
     from blockforger.backend.json_values import JsonObject
 
-__all__ = ["admin_explain", "admin_files", "admin_rule_changes", "admin_rules"]  # they add their pages themselves
+# They add their pages themselves.
+__all__ = ["admin_deliveries", "admin_explain", "admin_files", "admin_inbox", "admin_rule_changes", "admin_rules"]
 
 WIDE_TEXT = UnfoldAdminTextInputWidget(attrs={"class": "vLargeTextField"})
 
@@ -94,53 +103,6 @@ class EventBusAdmin(OperatorsOnly, unfold_admin.ModelAdmin):
         # Its refusals stay until it takes an event: with them it gets one event, and no full batch.
         resumed = queryset.update(paused_until=None)
         self.message_user(request, f"Buses resumed: {resumed}. The next sweep tries each with one event.")
-
-
-@admin.register(OutboxEvent)
-class OutboxEventAdmin(BigTable):
-    empty_text = "Each write adds an event here for every output rule that it matches."
-    list_display = [
-        "time",
-        "tenant",
-        "status",
-        "attempts",
-        "error_code",
-        "operation",
-        "schema_name",
-        "item_key",
-        "sequence",
-        "bus_arn",
-    ]
-    list_filter = [TenantFilter, "status"]
-    list_select_related = ["tenant"]
-    search_fields = ["id", "item_key"]
-    search_help_text = "The whole id of an event, or a whole item key."
-    fields = (
-        *("id", "tenant", "sequence", "place", "rule_id", "operation", "schema_name", "item_key"),
-        *("status", "attempts", "error_code", "error_message", "eventbridge_id"),
-        *("time", "next_attempt_at", "failing_since", "delivered_at", "replay"),
-        *("bus_arn", "source", "detail_type", "resources_shown", "detail_shown", "lane", "stream"),
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OutboxEvent]:
-        return super().get_queryset(request).defer("detail")
-
-    @admin.display(description="resources")
-    def resources_shown(self, event: OutboxEvent) -> str:
-        return "\n".join(event.resources)
-
-    @admin.display(description="detail")
-    def detail_shown(self, event: OutboxEvent) -> SafeString:
-        return pretty_json(event.detail)
-
-
-@admin.register(Replay)
-class ReplayAdmin(ReadOnly):
-    empty_text = "Events are sent once more by the command replay_events, or over REST."
-    list_display = ["created_at", "tenant", "who", "why", "events", "finished_at"]
-    list_filter = [TenantFilter]
-    list_select_related = ["tenant"]
-    fields = ("id", "tenant", "who", "why", "selection", "events", "created_at", "finished_at")
 
 
 @admin.register(Lane)

@@ -138,6 +138,11 @@ def sqs_client() -> SQSClient:
     return cast("SQSClient", _clients.get("sqs", own_region(), _SQS))
 
 
+def sqs_checks_client() -> SQSClient:
+    """For the same queues, while somebody waits for a page: each call is made once, and gives up within six seconds."""
+    return cast("SQSClient", _clients.get("sqs", own_region(), _CHECKS))
+
+
 def sqs_calls() -> Calls:
     """The calls of that client, each made once."""
     return _clients.calls("sqs", own_region(), _SQS)
@@ -153,24 +158,24 @@ def cloudformation_client() -> CloudFormationClient:
     return cast("CloudFormationClient", _clients.get("cloudformation", own_region(), _RETRYING))
 
 
-def input_queue_url() -> str:
+def input_queue_url(client: SQSClient | None = None) -> str:
     """The URL of the queue of input events: as configured, else looked up by its configured name.
 
     Raises QueueMissingError if there is no queue of that name, and one of ERRORS if AWS cannot be asked.
     """
-    return _queue_url("BLOCKFORGER_INPUT_QUEUE")
+    return _queue_url("BLOCKFORGER_INPUT_QUEUE", client)
 
 
-def input_dead_letter_queue_url() -> str:
+def input_dead_letter_queue_url(client: SQSClient | None = None) -> str:
     """The URL of the input queue's dead-letter queue, found and missed in the same way."""
-    return _queue_url("BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE")
+    return _queue_url("BLOCKFORGER_INPUT_DEAD_LETTER_QUEUE", client)
 
 
-def _queue_url(setting: str) -> str:
+def _queue_url(setting: str, client: SQSClient | None) -> str:
     if url := getattr(settings, f"{setting}_URL"):
         return str(url)
     name = getattr(settings, f"{setting}_NAME")
-    client = sqs_client()
+    client = client or sqs_client()
     try:
         answer = client.get_queue_url(QueueName=name)
     except client.exceptions.QueueDoesNotExist as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from blockforger.backend.json_values import JsonValue
+    from eventing.replays import Scope
     from tenants.models import Tenant
 
 MAX_IDS = 1_000
@@ -27,7 +28,7 @@ _MAX_RULE = 2**63
 _OUTCOMES = {"done": (200, 400), "refused": (400, 600)}
 
 
-def sent(parameters: Mapping[str, str], tenant: Tenant) -> Selection:
+def sent(parameters: Mapping[str, str], tenant: Tenant | Scope) -> Selection:
     """Which events of the outbox a query string asks for. Raises Malformed, naming the parameter."""
     rule, status = parameters.get("rule"), parameters.get("status")
     if rule is not None and not re.fullmatch("[0-9]{1,18}", rule):
@@ -36,7 +37,7 @@ def sent(parameters: Mapping[str, str], tenant: Tenant) -> Selection:
         raise Malformed(f"The parameter 'status' must be one of {', '.join(OutboxStatus.values)}.", parameter="status")
     return Selection(
         tenant,
-        item=_item(parameters),
+        **_item(parameters),
         rule=int(rule) if rule is not None else None,
         bus=_text(parameters, "bus"),
         status=OutboxStatus(status) if status is not None else None,
@@ -53,7 +54,9 @@ def received(parameters: Mapping[str, str]) -> Received:
         statuses = _OUTCOMES.get(status, exact)
         if statuses is None:
             raise Malformed("The parameter 'status' must be done, refused, or an HTTP status.", parameter="status")
-    return Received(_item(parameters), statuses, _moment(parameters, "since"), _moment(parameters, "until"))
+    return Received(
+        **_item(parameters), statuses=statuses, since=_moment(parameters, "since"), until=_moment(parameters, "until")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,14 @@ class ReplayRequest:
         if selection.is_everything and not is_all:
             raise DocumentInvalid([("", 'Name which events, or write "all": true for all of them.')])
         return cls(selection, why, is_dry_run)
+
+
+def uuid_of(text: str) -> UUID | None:
+    """The id that the text is, if it is one."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        return None
 
 
 def _flag(value: JsonValue) -> bool | None:
@@ -155,14 +166,14 @@ _MEMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
-def _item(parameters: Mapping[str, str]) -> tuple[str, str] | None:
+def _item(parameters: Mapping[str, str]) -> dict[str, Any]:
+    """What is asked for: an item, or all those of a schema."""
     schema, key = _text(parameters, "schema"), _text(parameters, "key")
-    if schema is None and key is None:
-        return None
-    if schema is None or key is None:
-        missing = "schema" if schema is None else "key"
-        raise Malformed("The parameters 'schema' and 'key' name an item together.", parameter=missing)
-    return schema, key
+    if key is None:
+        return {"schema": schema}
+    if schema is None:
+        raise Malformed("The parameter 'key' names an item together with 'schema'.", parameter="schema")
+    return {"item": (schema, key)}
 
 
 def _text(parameters: Mapping[str, str], name: str) -> str | None:

@@ -1,87 +1,59 @@
 """Events that went out and came in, as their tenant may see them: the newest first, a page at a time.
 
-No index knows items or statuses of old events: it would cost each write more than the few who look back are worth. So
-a page is what is found among the next LOOK events, and may be short of its limit, or empty, while there is more.
+Where no index knows what is asked for, a page is what is found among the next LOOK events, and may be short of its
+limit, or empty, while there is more.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 from blockforger.backend.models import OperationRecord, Origin
-from eventing import replays
-from tenants import by_time
+from eventing import event_sources
+from eventing.models import OutboxEvent
+from tenants import keyset
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from django.db.models import Model, QuerySet
+    from uuid import UUID
 
     from blockforger.backend.json_values import JsonObject
-    from eventing.models import OutboxEvent
     from eventing.replays import Selection
     from tenants.models import Tenant
 
-M = TypeVar("M", bound="Model")
-
-LOOK = 10_000
-# By this much the clocks of hosts may differ.
-_SLACK = timedelta(hours=1)
-_LAST_ID = UUID(int=2**128 - 1)
+LOOK = keyset.LOOK
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """Which events that came in: those that pass every filter given."""
+    """Which operations that came in: those that pass every filter given."""
 
     item: tuple[str, str] | None = None
+    schema: str | None = None
     # Of the outcome: at least this, and below that.
     statuses: tuple[int, int] | None = None
     since: datetime | None = None
     until: datetime | None = None
+    # None: requests that have an Idempotency-Key, too.
+    origin: Origin | None = Origin.EVENT
 
 
 def sent(selection: Selection, *, before: UUID | None, limit: int) -> tuple[list[OutboxEvent], UUID | None]:
     """Events of the outbox, and what the next page comes before; None if there is no next page."""
-    looked_at = replays.matching(replays.Selection(selection.tenant, since=selection.since))
-    found = replays.matching(selection)
-    if selection.status is not None:
-        found = found.filter(status=selection.status)
-    if selection.until is not None:
-        before = min(before or _LAST_ID, replays.first_id_of(selection.until + replays.CLOCK_CHANGE))
-    return _page(looked_at, found.defer("detail"), before=before, limit=limit)
+    events = OutboxEvent.objects.defer("detail")
+    page = keyset.page(event_sources.of_sent(selection, events), before=before, limit=limit, look=LOOK)
+    return page.rows, page.older
 
 
 def received(
     tenant: Tenant, which: Received, *, before: int | None, limit: int
 ) -> tuple[list[OperationRecord], int | None]:
     """Records of events that came in, and what the next page comes before; None if there is no next page."""
-    rows = OperationRecord.objects.filter(tenant=tenant)
-    looked_at = rows
-    if which.since is not None:
-        first = by_time.first_pk_since(rows, "received_at", which.since - _SLACK)
-        looked_at = looked_at.filter(pk__gte=first) if first is not None else looked_at.none()
-    if which.until is not None:
-        end = by_time.first_pk_since(rows, "received_at", which.until + _SLACK)
-        looked_at = looked_at.filter(pk__lt=end) if end is not None else looked_at
-    schema_name, item_key = which.item or (None, None)
-    low, high = which.statuses or (None, None)
-    filters = {
-        "schema_name": schema_name,
-        "item_key": item_key,
-        "status__gte": low,
-        "status__lt": high,
-        "received_at__gte": which.since,
-        "received_at__lt": which.until,
-    }
-    found = looked_at.filter(
-        origin=Origin.EVENT, **{name: value for name, value in filters.items() if value is not None}
-    )
-    return _page(looked_at, found.defer("payload"), before=before, limit=limit)
+    rows = OperationRecord.objects.defer("payload")
+    page = keyset.page(event_sources.of_received(tenant, which, rows), before=before, limit=limit, look=LOOK)
+    return page.rows, page.older
 
 
 def as_sent(event: OutboxEvent) -> JsonObject:
@@ -130,18 +102,6 @@ def in_full(event: OutboxEvent | OperationRecord) -> JsonObject:
     if isinstance(event, OperationRecord):
         return {**as_received(event), "payload": json.loads(event.payload) if event.payload else None}
     return {**as_sent(event), "detail": json.loads(event.detail)}
-
-
-def _page(looked_at: QuerySet[M], found: QuerySet[M], *, before: Any, limit: int) -> tuple[list[M], Any]:
-    if before is not None:
-        looked_at, found = looked_at.filter(pk__lt=before), found.filter(pk__lt=before)
-    last = looked_at.order_by("-pk").values_list("pk", flat=True)[LOOK - 1 : LOOK].first()
-    if last is not None:
-        found = found.filter(pk__gte=last)
-    rows = list(found.order_by("-pk")[: limit + 1])
-    if len(rows) > limit:
-        return rows[:limit], rows[limit - 1].pk
-    return rows, last
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -335,6 +335,16 @@ class OutboxEvent(models.Model):
                 name="outbox_waiting_in_stream",
             ),
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
+            # For those who look back. No write pays for these two: one is touched when an event dies, the other when
+            # it is settled.
+            models.Index(
+                fields=["tenant", "id"], condition=Q(status=OutboxStatus.DEAD), name="outbox_dead_of_a_tenant"
+            ),
+            models.Index(
+                fields=["tenant", "schema_name", "item_key", "id"],
+                condition=Q(status__in=[OutboxStatus.DELIVERED, OutboxStatus.DEAD]),
+                name="outbox_settled_of_an_item",
+            ),
         ]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=OutboxStatus.values), name="outbox_status_is_known"),

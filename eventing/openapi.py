@@ -349,7 +349,7 @@ def _read_replay() -> Endpoint:
 
 def _filters(status: JsonObject) -> tuple[JsonObject, ...]:
     return (
-        in_query("schema", "The schema of an item; together with `key`.", _NAME),
+        in_query("schema", "The schema; with `key`, of one item.", _NAME),
         in_query("key", "The key of an item; together with `schema`."),
         in_query("status", "What became of the event.", status),
         in_query("since", "From this time on.", _SINCE),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from eventing import aws
 
 if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 MAX_PER_SECOND = 1000
@@ -26,39 +27,46 @@ _BATCH = 10
 _SLACK_SECONDS = 60
 
 
-def waiting() -> int:
+def waiting(client: SQSClient | None = None) -> int:
     """About how many messages can be taken from the dead-letter queue: SQS itself knows no better."""
-    attributes = aws.sqs_client().get_queue_attributes(
-        QueueUrl=aws.input_dead_letter_queue_url(), AttributeNames=["ApproximateNumberOfMessages"]
+    client = client or aws.sqs_client()
+    attributes = client.get_queue_attributes(
+        QueueUrl=aws.input_dead_letter_queue_url(client), AttributeNames=["ApproximateNumberOfMessages"]
     )["Attributes"]
     return int(attributes["ApproximateNumberOfMessages"])
 
 
-def redrive(*, at_most: int, per_second: int) -> int:
-    """Move up to that many messages, no faster than that. Returns how many were moved.
+def redrive(*, at_most: int, per_second: int, seconds: float = float("inf"), client: SQSClient | None = None) -> int:
+    """Move up to that many messages, no faster than that, for so long at the most. Returns how many were moved.
 
     Without a bound it might never end: what fails again comes back. Raises QueueMissingError and faults of SQS; the
     messages moved until then stay moved, the others where they were.
     """
-    source, target = aws.input_dead_letter_queue_url(), aws.input_queue_url()
+    ends_at = time.monotonic() + seconds
+    client = client or aws.sqs_client()
+    source, target = aws.input_dead_letter_queue_url(client), aws.input_queue_url(client)
     moved = 0
-    while moved < at_most and (batch := _receive(source, at_most=min(_BATCH, at_most - moved), per_second=per_second)):
+    while (
+        moved < at_most
+        and time.monotonic() < ends_at
+        and (batch := _receive(client, source, at_most=min(_BATCH, at_most - moved), per_second=per_second))
+    ):
         try:
-            while batch:
+            while batch and time.monotonic() < ends_at:
                 next_at = time.monotonic() + 1 / per_second
-                _move(batch[0], source=source, target=target)
+                _move(client, batch[0], source=source, target=target)
                 batch.popleft()
                 moved += 1
                 if moved < at_most:
                     time.sleep(max(0.0, next_at - time.monotonic()))
         finally:
             for message in batch:
-                _hand_back(message, source=source)
+                _hand_back(client, message, source=source)
     return moved
 
 
-def _receive(source: str, *, at_most: int, per_second: int) -> deque[MessageTypeDef]:
-    response = aws.sqs_client().receive_message(
+def _receive(client: SQSClient, source: str, *, at_most: int, per_second: int) -> deque[MessageTypeDef]:
+    response = client.receive_message(
         QueueUrl=source,
         MaxNumberOfMessages=at_most,
         VisibilityTimeout=_SLACK_SECONDS + at_most // per_second,
@@ -68,14 +76,11 @@ def _receive(source: str, *, at_most: int, per_second: int) -> deque[MessageType
     return deque(response.get("Messages", []))
 
 
-def _move(message: MessageTypeDef, *, source: str, target: str) -> None:
-    client = aws.sqs_client()
+def _move(client: SQSClient, message: MessageTypeDef, *, source: str, target: str) -> None:
     client.send_message(QueueUrl=target, MessageBody=message["Body"])
     client.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
 
 
-def _hand_back(message: MessageTypeDef, *, source: str) -> None:
+def _hand_back(client: SQSClient, message: MessageTypeDef, *, source: str) -> None:
     with suppress(*aws.ERRORS):  # it comes back all the same, a little later
-        aws.sqs_client().change_message_visibility(
-            QueueUrl=source, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-        )
+        client.change_message_visibility(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -47,6 +47,7 @@ class Selection:
     ids: tuple[UUID, ...] = ()
     # Name of the schema, and key.
     item: tuple[str, str] | None = None
+    schema: str | None = None
     rule: int | None = None
     bus: str | None = None
     status: OutboxStatus | None = None
@@ -64,6 +65,7 @@ class Selection:
         filters: JsonObject = {
             "ids": [str(pk) for pk in self.ids] or None,
             "item": list(self.item) if self.item else None,
+            "schema": self.schema,
             "rule": self.rule,
             "bus": self.bus,
             "status": str(self.status) if self.status else None,
@@ -82,6 +84,7 @@ def selection_of(replay: Replay) -> Selection:
         tenant=replay.tenant or Scope.EVERY_TENANT,
         ids=tuple(map(UUID, filters.get("ids", ()))),
         item=(item[0], item[1]) if item else None,
+        schema=filters.get("schema"),
         rule=filters.get("rule"),
         bus=filters.get("bus"),
         status=OutboxStatus(status) if status else None,
@@ -203,12 +206,13 @@ def _statuses(selection: Selection) -> tuple[OutboxStatus, ...]:
     return tuple(status for status in REPLAYABLE if selection.status in (None, status))
 
 
-def matching(selection: Selection) -> QuerySet[OutboxEvent]:
-    """The events that pass every filter but the one of status."""
-    events = OutboxEvent.objects.all()
+def matching(selection: Selection, events: QuerySet[OutboxEvent] | None = None) -> QuerySet[OutboxEvent]:
+    """The events, of those or of all, that pass every filter but the one of status."""
+    if events is None:
+        events = OutboxEvent.objects.all()
     if selection.tenant is not Scope.EVERY_TENANT:
         events = events.filter(tenant=selection.tenant)
-    schema_name, item_key = selection.item or (None, None)
+    schema_name, item_key = selection.item or (selection.schema, None)
     filters = {
         "pk__in": selection.ids or None,
         "schema_name": schema_name,
@@ -226,3 +230,8 @@ def matching(selection: Selection) -> QuerySet[OutboxEvent]:
 def first_id_of(moment: datetime) -> UUID:
     """The lowest UUIDv7 of that millisecond."""
     return UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def moment_of(event_id: UUID) -> datetime:
+    """The millisecond in which that id was made."""
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
@@ -17,14 +19,21 @@ from django.urls import reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
-from tenants import balances
-from tenants.admin_scope import BigTable, ReadOnly, TenantFilter, access_of
+from tenants import balances, by_time
+from tenants.admin_keyset import KeysetTable, moment
+from tenants.admin_scope import ReadOnly, TenantFilter, access_of
 from tenants.members import OPERATORS
-from tenants.models import LedgerEntry, Tenant, TokenAccount
+from tenants.models import EntryKind, LedgerEntry, Tenant, TokenAccount
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from django.db.models import QuerySet
     from django.http import HttpRequest, HttpResponse
     from django.utils.safestring import SafeString
+
+    from tenants.keyset import Source
 
 MAX_TOP_UP = 10**12
 
@@ -76,15 +85,18 @@ class LedgerFilter(TenantFilter):
 
 
 @admin.register(LedgerEntry)
-class LedgerEntryAdmin(BigTable):
+class LedgerEntryAdmin(KeysetTable):
     tenant_path = "account"
     may_add = OPERATORS
     form = TopUpForm
-    list_display = ["created_at", "tenant", "kind", "amount", "balance_after", "reference", "api_key_prefix"]
+    list_display = [
+        *("created_at", "tenant", "kind", "amount", "balance_after", "reference", "sequence", "api_key_prefix"),
+    ]
     list_filter = [LedgerFilter, "kind"]
     list_select_related = ["account__tenant"]
     search_fields = ["operation", "reference"]
-    search_help_text = "The whole id of an operation, or a whole reference."
+    search_help_text = "The whole id of an operation, or the whole reference of a top-up."
+    own_parameters = ("until",)
     fields = (
         *("tenant", "kind", "amount", "balance_after", "reference"),
         *("operation", "sequence", "api_key_prefix", "created_at"),
@@ -93,6 +105,23 @@ class LedgerEntryAdmin(BigTable):
 
     def get_fields(self, request: HttpRequest, obj: LedgerEntry | None = None) -> tuple[Any, ...]:
         return tuple(super().get_fields(request, obj)) if obj else ("tenant", "amount", "reference")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not search_term:
+            return queryset, False
+        try:
+            return queryset.filter(operation=UUID(search_term)), False
+        except ValueError:  # an index has the references of top-ups, and no others
+            return queryset.filter(kind=EntryKind.TOP_UP, reference=search_term), False
+
+    def sources(self, request: HttpRequest, found: QuerySet[Any], *, is_sought: bool) -> Sequence[Source[Any]]:
+        sources = super().sources(request, found, is_sought=is_sought)
+        until = moment(request.GET.get("until", ""))
+        if until is None or is_sought:
+            return sources
+        return [replace(source, looked_at=_until(source.looked_at, until)) for source in sources]
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -115,6 +144,12 @@ class LedgerEntryAdmin(BigTable):
     @admin.display(description="tenant")
     def tenant(self, entry: LedgerEntry) -> Tenant:
         return entry.account.tenant
+
+
+def _until(entries: QuerySet[LedgerEntry], moment: datetime) -> QuerySet[LedgerEntry]:
+    """Those before that time. All ids grow with it, so the ledger of everybody tells where that is."""
+    end = by_time.first_pk_since(LedgerEntry.objects.all(), "created_at", moment)
+    return entries if end is None else entries.filter(pk__lt=end)
 
 
 def link_to_top_up(tenant_id: int) -> SafeString:

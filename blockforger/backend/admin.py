@@ -2,7 +2,6 @@
 
 # Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
 # mypy: disable-error-code="type-arg"
-# ruff: noqa: ARG002
 
 from __future__ import annotations
 
@@ -176,53 +175,6 @@ class ItemAdmin(BigTable):
     @admin.display(description="payload")
     def payload_shown(self, item: Item) -> SafeString:
         return pretty_json(json.dumps(item.payload))
-
-
-class OutcomeFilter(admin.SimpleListFilter):
-    title = parameter_name = "outcome"
-
-    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin) -> list[tuple[str, str]]:
-        return [("done", "Carried out"), ("refused", "Refused")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        match self.value():
-            case "done":
-                return queryset.filter(status__lt=400)
-            case "refused":
-                return queryset.filter(status__gte=400)
-            case _:
-                return queryset
-
-
-@admin.register(OperationRecord)
-class OperationRecordAdmin(BigTable):
-    empty_text = (
-        "Events that came in, and requests with an Idempotency-Key, are recorded here with what became of them."
-    )
-    list_display = ["received_at", "origin", "tenant", "method", "schema_name", "item_key", "status", "tokens"]
-    list_filter = [TenantFilter, "origin", OutcomeFilter]
-    list_select_related = ["tenant"]
-    search_fields = ["idempotency_key", "operation", "item_key"]
-    search_help_text = "A whole idempotency key (of an event: its id), id of an operation, or item key."
-    fields = (
-        *("received_at", "origin", "idempotency_key", "tenant", "operation", "method", "schema_name", "item_key"),
-        *("status", "problem_shown", "tokens", "answer_shown", "payload_shown", "request_hash"),
-    )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[OperationRecord]:
-        return super().get_queryset(request).defer("payload", "problem", "answer")
-
-    @admin.display(description="problem")
-    def problem_shown(self, record: OperationRecord) -> SafeString | None:
-        return pretty_json(json.dumps(record.problem)) if record.problem else None
-
-    @admin.display(description="answer")
-    def answer_shown(self, record: OperationRecord) -> SafeString | None:
-        return pretty_json(record.answer) if record.answer else None
-
-    @admin.display(description="payload")
-    def payload_shown(self, record: OperationRecord) -> SafeString:
-        return pretty_json(record.payload)
 
 
 @admin.display(description=f"spent in the last {BURN_DOWN_DAYS} days")

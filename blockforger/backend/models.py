@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from tenants.models import Tenant
@@ -159,6 +160,13 @@ class OperationRecord(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["tenant", "id"], name="records_of_a_tenant"),
+            # For those who look back: what has no key, and what was carried out, is not in them.
+            models.Index(
+                fields=["tenant", "schema_name", "item_key", "id"],
+                condition=~Q(item_key=""),
+                name="records_of_an_item",
+            ),
+            models.Index(fields=["tenant", "id"], condition=Q(status__gte=400), name="records_refused_of_a_tenant"),
             models.Index(fields=["origin", "received_at"], name="records_by_age"),
         ]
         constraints = [

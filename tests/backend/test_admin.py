@@ -186,8 +186,8 @@ class TestOperationRecords:
         done, refused, stranger = a_record(tenant), a_record(tenant, status=402), a_record(None, status=401)
         assert listed(admin_client, OperationRecord) == [stranger, refused, done]
         assert listed(admin_client, OperationRecord, tenant="mytenant") == [refused, done]
-        assert listed(admin_client, OperationRecord, outcome="refused") == [stranger, refused]
-        assert listed(admin_client, OperationRecord, tenant="mytenant", outcome="done") == [done]
+        assert listed(admin_client, OperationRecord, status="refused") == [stranger, refused]
+        assert listed(admin_client, OperationRecord, tenant="mytenant", status="done") == [done]
 
     def test_one_is_found_by_event_operation_or_item(self, admin_client: Client) -> None:
         wanted, _ = a_record(None, item_key="fluffy"), a_record(None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.utils import timezone
 
 from eventing import rule_edits
+from eventing.admin_timeline import url as timeline
 from eventing.models import EventBus, OutboxEvent, OutboxStatus, OutputRule
 from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
@@ -51,7 +54,10 @@ def a_shop() -> Tenant:
     handle(json.dumps(envelope(Ask("PUT", {"id": "pet-1", "name": "Fluffy II"}, "petstore_demo", "petstore", key))))
     handle(json.dumps(envelope(Ask("PUT", {"id": "pet-9", "name": "Nobody"}, "petstore_demo", "petstore", key))))
     OutboxEvent.objects.filter(sequence__lte=4).update(
-        status=OutboxStatus.DELIVERED, delivered_at=timezone.now(), attempts=1
+        status=OutboxStatus.DELIVERED, delivered_at=F("time") + timedelta(milliseconds=84), attempts=1
+    )
+    OutboxEvent.objects.filter(sequence=5).update(
+        status=OutboxStatus.DEAD, attempts=1, error_code="MalformedDetail", error_message="Detail is malformed."
     )
     return tenant
 
@@ -64,6 +70,10 @@ def pages_of(tenant: Tenant) -> dict[str, str]:
         "keys": url_of(ApiKey, "changelist"),
         "revoke": f"{url_of(ApiKey, 'changelist')}{key.pk}/revoke/",
         "tokens": url_of(TokenAccount, "change", tenant.pk),
+        "outbox": f"{url_of(OutboxEvent, 'changelist')}?schema=petstore",
+        "event": url_of(OutboxEvent, "change", OutboxEvent.objects.get(status=OutboxStatus.DEAD).pk),
+        "timeline": timeline(tenant.name, "petstore", "pet-1"),
+        "replay": f"{url_of(OutboxEvent, 'changelist')}replay/?tenant={tenant.name}&status=dead",
         "second-factor": "/admin/two-factor/set-up/",
     }
 
@@ -114,7 +124,7 @@ def test_draw(chromium: Browser, live_server: LiveServer, settings: Settings) ->
     for size, theme, suffix, names in (
         (DESKTOP, "light", "", pages.keys()),
         (DESKTOP, "dark", "-dark", ["tenant"]),
-        (PHONE, "light", "-phone", ["keys"]),
+        (PHONE, "light", "-phone", ["keys", "timeline"]),
     ):
         with signed_in(chromium, live_server, owner, size, theme) as page:
             for name in names:

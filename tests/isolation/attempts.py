@@ -18,6 +18,7 @@ from eventing.models import OutboxEvent, OutputRule, Replay, RuleChange
 from tenants.models import ApiKey, LedgerEntry
 from tests.eventing.doors import Ask, envelope
 from tests.eventing.tenant_folders import a_folder
+from tests.isolation.deliveries import DELIVERIES
 from tests.isolation.world import BUS, GUESSED, MARK, World, text_of
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
         for verb in ("rotate", "revoke")
     },
+    **DELIVERIES,
     "admin/eventing/outputrule/preview/": lambda world: [
         f"/admin/eventing/outputrule/preview/?{query}"
         for query in (f"rule={world.of_victim(OutputRule).pk}", "tenant=victim", "rule=x", "")
@@ -324,8 +326,12 @@ LIST_QUERIES = (
     "?o=1&all=",
     "?_popup=1&_to_field=id",
     "?_facets=True&p=1",
+    "?before=1",
+    "?after=00000000-0000-0000-0000-000000000001&tenant=victim",
+    f"?tenant=victim&schema=petstore&key={GUESSED}&status=delivered",
+    "?status=done&since=2020-01-01&until=2999-01-01T00:00:00",
 )
-ACTIONS = ("delete_selected", "rotate", "resume")
+ACTIONS = ("delete_selected", "rotate", "resume", "replay_chosen")
 
 
 def _command(name: str, by: str, *arguments: str | Callable[[World], object], **options: Any) -> Attempt:

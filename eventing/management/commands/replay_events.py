@@ -14,7 +14,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from eventing import replays, rule_checks
+from eventing import replay_previews, replays, rule_checks
 from eventing.models import OutboxStatus, Replay
 from eventing.replays import Scope, Selection
 from tenants.models import Tenant
@@ -87,9 +87,10 @@ class Command(BaseCommand):
         _check(options)
         if options["resume"] is not None:
             replay = _unfinished(options["resume"])
+            selected = replay_previews.described(replays.selection_of(replay))
             self.stdout.write(
-                f"Carrying on with replay {replay.pk} of {_described(replays.selection_of(replay))}, begun by "
-                f"{replay.who} at {replay.created_at:%Y-%m-%d %H:%M:%S} UTC: {replay.why}\n"
+                f"Carrying on with replay {replay.pk} of {selected}, begun by {replay.who} "
+                f"at {replay.created_at:%Y-%m-%d %H:%M:%S} UTC: {replay.why}\n"
                 f"{_events(replay.events)} of it became pending until now."
             )
             if not options["dry_run"] and self._agrees(options):
@@ -105,7 +106,7 @@ class Command(BaseCommand):
                 self._carry_on(replay, options)
 
     def _show(self, selection: Selection, counts: Counts, options: dict[str, Any]) -> None:
-        self.stdout.write(f"Selected: {_described(selection)}.")
+        self.stdout.write(f"Selected: {replay_previews.described(selection)}.")
         if counts.pending:
             self.stdout.write(f"{_events(counts.pending)} pending: left alone.")
         if not counts.replayable:
@@ -210,29 +211,6 @@ def _who(options: dict[str, Any]) -> str:
         return (options["who"].strip() or getpass.getuser())[:150]
     except (KeyError, OSError) as error:  # a container may run as a user that the system does not know
         raise CommandError("The user of this system has no name: say who with --who.") from error
-
-
-def _described(selection: Selection) -> str:
-    parts = [
-        "events of every tenant" if isinstance(selection.tenant, Scope) else f"events of tenant {selection.tenant}"
-    ]
-    if selection.ids:
-        parts.append(
-            f"with {'the id' if len(selection.ids) == 1 else 'one of the ids'} {', '.join(map(str, selection.ids))}"
-        )
-    if selection.item:
-        parts.append(f"of item {'/'.join(selection.item)}")
-    if selection.rule is not None:
-        parts.append(f"of rule {selection.rule}")
-    if selection.bus is not None:
-        parts.append(f"for {selection.bus}")
-    if selection.status:
-        parts.append(f"that are {selection.status}")
-    if selection.since:
-        parts.append(f"since {selection.since.isoformat()}")
-    if selection.until:
-        parts.append(f"until {selection.until.isoformat()}")
-    return ", ".join(parts)
 
 
 def _events(number: int) -> str:
