@@ -13,7 +13,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import ValidationError
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.urls import reverse
 from django.utils.html import format_html_join
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -142,6 +143,30 @@ class MembershipAdmin(ModelAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
         return ("tenant", "user") if obj else ()
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Membership | None:
+        """The membership; while it is changed or deleted, nobody else changes who the members of its tenant are."""
+        membership = super().get_object(request, object_id, from_field)
+        if membership is None or request.method != "POST":
+            return membership
+        members.lock([membership.tenant_id])
+        return super().get_object(request, object_id, from_field)  # as it is by now
+
+    def get_deleted_objects(
+        self, objs: Sequence[Membership] | QuerySet[Membership], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Stops at the last owners of a tenant, who may be chosen together in the list."""
+        if losing := members.without_an_owner([membership.pk for membership in objs]):
+            return [], {}, set(), [f"The last owner of {tenant}: make somebody else the owner first" for tenant in losing]
+        return super().get_deleted_objects(objs, request)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        chosen = list(queryset)
+        members.lock({membership.tenant_id for membership in chosen})
+        if members.without_an_owner([membership.pk for membership in chosen]):
+            raise PermissionDenied
+        super().delete_queryset(request, queryset)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (
