@@ -18,7 +18,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminS
 
 from blockforger.backend import admin as backend_admin
 from blockforger.backend.models import WRITES, Schema
-from eventing import rule_checks, rule_documents, tenant_files
+from eventing import admin_dashboard, rule_checks, rule_documents, tenant_files
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import BigTable, ModelAdmin, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
@@ -249,6 +249,7 @@ class SchemaForm(backend_admin.SchemaForm):
 backend_admin.SchemaAdmin.form = SchemaForm
 TenantAdmin.inlines = [*TenantAdmin.inlines, OutputRuleInline, FeedbackBusInline, AllowedBusInline]
 TenantAdmin.linked += [OutputRule, OutboxEvent]
+admin_dashboard.register()
 
 
 def _patterns_on_page(formset: forms.BaseInlineFormSet) -> list[str]:

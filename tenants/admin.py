@@ -157,7 +157,8 @@ class MembershipAdmin(ModelAdmin):
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Stops at the last owners of a tenant, who may be chosen together in the list."""
         if losing := members.without_an_owner([membership.pk for membership in objs]):
-            return [], {}, set(), [f"The last owner of {tenant}: make somebody else the owner first" for tenant in losing]
+            stay = [f"The last owner of {tenant}: make somebody else the owner first" for tenant in losing]
+            return [], {}, set(), stay
         return super().get_deleted_objects(objs, request)
 
     @transaction.atomic

@@ -277,6 +277,9 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         f"admin/tenants/apikey/<path:object_id>/{verb}/": _of_victims_key(f"/admin/tenants/apikey/{{}}/{verb}/")
         for verb in ("rotate", "revoke")
     },
+    "admin/dashboard/<str:name>/": _at("/admin/dashboard/victim/"),
+    "admin/live/<str:name>/": _at("/admin/live/victim/?schema=hidden"),
+    "admin/live/<str:name>/events/": _at("/admin/live/victim/events/"),
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],
