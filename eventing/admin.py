@@ -249,6 +249,7 @@ class SchemaForm(backend_admin.SchemaForm):
 backend_admin.SchemaAdmin.form = SchemaForm
 TenantAdmin.inlines = [*TenantAdmin.inlines, OutputRuleInline, FeedbackBusInline, AllowedBusInline]
 TenantAdmin.linked += [OutputRule, OutboxEvent]
+TenantAdmin.linked_pages += [("admin:dashboard", "dashboard"), ("admin:live_tail", "live")]
 admin_dashboard.register()
 
 

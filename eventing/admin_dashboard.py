@@ -58,7 +58,7 @@ def dashboard(request: HttpRequest, name: str) -> HttpResponse:
     if request.method != "GET":
         return HttpResponseNotAllowed(["GET"])
     tenant = tenant_of(request, name)
-    context = {**admin.site.each_context(request), "title": tenant.name, **_shown(request, tenant, timezone.now())}
+    context = {**admin.site.each_context(request), "title": "Dashboard", **_shown(request, tenant, timezone.now())}
     return TemplateResponse(request, "admin/dashboard.html", context)
 
 
@@ -135,7 +135,7 @@ def _charts(figures: Dashboard) -> list[dict[str, Any]]:
             "title": "Events out per hour",
             "marked": "died",
             "drawn": _chart(hours, [hour.out for hour in hours], [hour.dead for hour in hours], "out", "died"),
-            "empty": "Nothing went out in the last 24 hours. Each write that a rule matches does.",
+            "empty": "Nothing went out in the last 24 hours. Write an item that an output rule matches.",
         },
         {
             "title": "Events in per hour",
@@ -143,7 +143,7 @@ def _charts(figures: Dashboard) -> list[dict[str, Any]]:
             "drawn": _chart(
                 hours, [hour.received for hour in hours], [hour.refused for hour in hours], "in", "refused"
             ),
-            "empty": "No event came in during the last 24 hours.",
+            "empty": "No event came in during the last 24 hours. Senders put them on the input bus, with an API key.",
         },
     ]
 
@@ -164,13 +164,13 @@ def _chart(
 
 def _about_out(hours: Sequence[Hour]) -> str:
     died = _sum([hour.dead for hour in hours])
-    return f"{died} died" if died != "0" else "None of the last day's died."
+    return f"{died} died" if died != "0" else "Nothing died."
 
 
 def _about_input(tenant: Tenant) -> str:
     if not tenant.accepts_events:
-        return "They are refused: the tenant does not accept events."
-    return "Put one on the input bus, with an API key in it."
+        return "They are refused: tick “accepts events” in the configuration."
+    return "Events come in by the input bus."
 
 
 def _about_queue(figures: Dashboard, at: datetime) -> str:
@@ -228,21 +228,21 @@ def so_far(number: int, most: int) -> str:
 def seconds(number: float) -> str:
     """Seconds, as short as they are told: 84 ms, 1.2 s, 3 min."""
     if number < 1:
-        return f"{number * 1000:.0f} ms"
-    return f"{number:.1f} s" if number < 60 else _long(number)
+        return f"{number * 1000:.0f}\u00a0ms"
+    return f"{number:.1f}\u00a0s" if number < 60 else _long(number)
 
 
 def age(since: datetime, at: datetime) -> str:
     """For how long something has been so: 12 s, 3 min, 5 h, 2 days."""
     passed = max(0.0, (at - since.astimezone(UTC)).total_seconds())
-    return f"{passed:.0f} s" if passed < 60 else _long(passed)
+    return f"{passed:.0f}\u00a0s" if passed < 60 else _long(passed)
 
 
 def _long(number: float) -> str:
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if number >= size * (2 if size == 86_400 else 1):
-            return f"{number / size:.0f} {unit}"
-    return f"{number:.0f} s"
+            return f"{number / size:.0f}\u00a0{unit}"
+    return f"{number:.0f}\u00a0s"
 
 
 def register() -> None:

@@ -146,9 +146,11 @@ def of(tenant: Tenant, *, at: datetime | None = None) -> Dashboard:
 
 def troubled(tenant: Tenant, status: OutboxStatus) -> QuerySet[OutboxEvent]:
     """A tenant's events that are dead, or that are pending and failed before or wait behind one that did."""
-    # As the index outbox_troubles_of_a_tenant has it.
-    rows = OutboxEvent.objects.filter(tenant=tenant, tenant__gte=0, status=status)
-    return rows if status == OutboxStatus.DEAD else rows.filter(next_attempt_at__isnull=False)
+    rows = OutboxEvent.objects.filter(tenant=tenant, status=status)
+    if status == OutboxStatus.DEAD:
+        return rows
+    # As the index outbox_retried_of_a_tenant has it.
+    return rows.filter(next_attempt_at__isnull=False, tenant__gte=0)
 
 
 def balance_of(tenant: Tenant, at: datetime) -> Balance:

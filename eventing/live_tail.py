@@ -130,7 +130,7 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
     tenant = admin_dashboard.tenant_of(request, name)
     context = {
         **admin.site.each_context(request),
-        "title": f"Live: {tenant.name}",
+        "title": "Live",
         "tenant": tenant,
         "stream_url": reverse("admin:live_tail_events", args=[tenant.name]),
         "dashboard_url": reverse("admin:dashboard", args=[tenant.name]),
@@ -159,7 +159,8 @@ def events(request: HttpRequest, name: str) -> HttpResponseBase:
 
 def follow(watch: Watch, *, may_go_on: Callable[[], bool], rest: Callable[[], None]) -> Iterator[str]:
     """What is sent to the browser, until it has had its time or may watch no more. Rests between two looks."""
-    if not _watching.acquire(blocking=False):
+    places = _watching
+    if not places.acquire(blocking=False):
         yield "retry: 10000\nevent: full\ndata: {}\n\n"
         return
     try:
@@ -174,7 +175,7 @@ def follow(watch: Watch, *, may_go_on: Callable[[], bool], rest: Callable[[], No
             yield f"{told}id: {at.isoformat()}\nevent: looked\ndata: {{}}\n\n"
             rest()
     finally:
-        _watching.release()
+        places.release()
 
 
 def rest() -> None:

@@ -21,30 +21,28 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 MOST_TENANTS = 100
-"""So many tenants with events in trouble are looked at, and so many shown."""
+"""So many tenants with dead events, and with failing ones, are looked at, and so many shown."""
 MOST = 1_000
 """Up to here the events of a tenant are counted."""
 QUEUES_OF_A_LANE = 10
 LATE_AFTER = timedelta(minutes=1)
 _MOST_BUSES = 100
 
-# As the index outbox_troubles_of_a_tenant has it.
+# As the indexes outbox_dead_of_a_tenant and outbox_retried_of_a_tenant have it.
 _TENANTS = """
 WITH RECURSIVE walk(tenant, step) AS (
-    SELECT (SELECT MIN(tenant_id) FROM eventing_outboxevent WHERE tenant_id >= 0
-        AND (status = 'dead' OR (status = 'pending' AND next_attempt_at IS NOT NULL))), 1
+    SELECT (SELECT MIN(tenant_id) FROM eventing_outboxevent WHERE {in_trouble}), 1
     UNION ALL
-    SELECT (SELECT MIN(tenant_id) FROM eventing_outboxevent WHERE tenant_id >= 0
-        AND (status = 'dead' OR (status = 'pending' AND next_attempt_at IS NOT NULL))
-        AND tenant_id > walk.tenant), step + 1
+    SELECT (SELECT MIN(tenant_id) FROM eventing_outboxevent WHERE {in_trouble} AND tenant_id > walk.tenant), step + 1
     FROM walk WHERE walk.tenant IS NOT NULL AND step < %(most)s
 )
 SELECT tenant FROM walk WHERE tenant IS NOT NULL
 """
+_DEAD = _TENANTS.format(in_trouble="status = 'dead'")
+_RETRIED = _TENANTS.format(in_trouble="tenant_id >= 0 AND status = 'pending' AND next_attempt_at IS NOT NULL")
 _COUNTS = """
 SELECT one.tenant, (SELECT count(*) FROM (
-    SELECT 1 FROM eventing_outboxevent WHERE tenant_id >= 0 AND tenant_id = one.tenant AND status = 'dead'
-    LIMIT %(most)s) AS counted
+    SELECT 1 FROM eventing_outboxevent WHERE tenant_id = one.tenant AND status = 'dead' LIMIT %(most)s) AS counted
 ), (SELECT count(*) FROM (
     SELECT 1 FROM eventing_outboxevent
     WHERE tenant_id >= 0 AND tenant_id = one.tenant AND status = 'pending' AND next_attempt_at IS NOT NULL
@@ -79,8 +77,10 @@ def of_the_platform(at: datetime) -> list[Trouble]:
     oldest = _late(at)
     paused = _paused(at)
     with connection.cursor() as cursor:
-        cursor.execute(_TENANTS, {"most": MOST_TENANTS})
-        failing = [tenant for (tenant,) in cursor.fetchall()]
+        failing = []
+        for walk in (_DEAD, _RETRIED):
+            cursor.execute(walk, {"most": MOST_TENANTS})
+            failing += [tenant for (tenant,) in cursor.fetchall()]
     return _worst_first(_troubles({*failing, *paused, *oldest}, paused, oldest))[:MOST_TENANTS]
 
 

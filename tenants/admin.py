@@ -191,6 +191,8 @@ class TenantAdmin(Editable):
     empty_text = "A tenant owns schemas, keys, rules and tokens. You see those of which you are a member."
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]
+    # Names and labels of pages whose URLs end with the tenant's name, which it links to first.
+    linked_pages: ClassVar[list[tuple[str, str]]] = []
 
     def get_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[Any, ...]:
         fields = super().get_fields(request, obj)
@@ -228,11 +230,15 @@ class TenantAdmin(Editable):
     @admin.display(description="see also")
     def links(self, tenant: Tenant) -> SafeString:
         linked = [self.admin_site.get_model_admin(model).opts for model in self.linked]
+        pages = [(reverse(name, args=[tenant.name]), label) for name, label in self.linked_pages]
         lists = [
-            (reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist"), tenant.name, opts.verbose_name_plural)
+            (
+                f"{reverse(f'admin:{opts.app_label}_{opts.model_name}_changelist')}?tenant={tenant.name}",
+                opts.verbose_name_plural,
+            )
             for opts in linked
         ]
-        return format_html_join(" · ", '<a href="{}?tenant={}">{}</a>', lists)
+        return format_html_join(" · ", '<a href="{}">{}</a>', [*pages, *lists])
 
     @admin.display(description="top up")
     def top_up(self, tenant: Tenant) -> SafeString:
