@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from benchmarks import consume, growth, latency, publish, rest
+from benchmarks import bulk, consume, growth, latency, publish, rest
 from benchmarks.figures import Figure, Group, Missing, Results, commit, taken_counts
 from benchmarks.services import services
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from benchmarks.services import Services
 
-GROUPS = (publish.GROUP, consume.GROUP, rest.GROUP, latency.LATENCY, latency.FAIRNESS, growth.GROUP)
+GROUPS = (publish.GROUP, consume.GROUP, rest.GROUP, bulk.GROUP, latency.LATENCY, latency.FAIRNESS, growth.GROUP)
 
 
 def main() -> int:

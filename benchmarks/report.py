@@ -53,6 +53,8 @@ RATIOS = (
     Goal("post_vs_pg_floor", "POST / pgbench, the four bare statements", 0.3),
     Goal("hot_tenant", "POST of one tenant alone / of 100 tenants", 0.85),
     Goal("growth", "10 million items and events / 10 thousand: the worst of POST, publish, consume", 0.85),
+    Goal("bulk_vs_orm_loop", "POST of 1,000 items over HTTP, an event each / a loop of Item.objects.create", 20),
+    Goal("bulk_without_rules_vs_orm_loop", "the same where no rule matches / the same", 20),
     Goal("two_publishers", "two publishers / one", 1.6),
     Goal("two_consumers", "two consumers / one", 1.6),
 )

@@ -272,9 +272,11 @@ def _note_good_signs(accepted: Collection[str], answered: Collection[str], *, is
     """A bus that takes an event is trusted; one that answers closes its breaker, even if it did not like the event."""
     there = EventBus.objects.filter(missing_since=None)
     in_trouble = Q(refusals__gt=0) | Q(failures__gt=0)
-    there.filter(in_trouble, arn__in=accepted).update(refusals=0, failures=0, **_unpaused())
-    there.filter(arn__in=answered, failures__gt=0, refusals=0).update(failures=0, **_unpaused())
-    if is_probe:
+    if accepted:
+        there.filter(in_trouble, arn__in=accepted).update(refusals=0, failures=0, **_unpaused())
+    if answered:
+        there.filter(arn__in=answered, failures__gt=0, refusals=0).update(failures=0, **_unpaused())
+    if answered and is_probe:
         there.filter(arn__in=answered, refusals__gt=0).update(paused_until=None)  # let the next event be the probe
 
 

@@ -5,13 +5,16 @@ Sources: API reference of SQS (ReceiveMessage, ChangeMessageVisibilityBatch, Del
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore import xform_name
 
 from eventing import aws
 
@@ -121,8 +124,8 @@ class InputQueue:
         list(self._threads.map(call, batches))
 
     def _receive(self, wait_seconds: int) -> list[Message]:
-        received = aws.sqs_client().receive_message(
-            QueueUrl=self._url,
+        received = self._call(
+            "ReceiveMessage",
             MaxNumberOfMessages=BATCH,
             WaitTimeSeconds=wait_seconds,
             VisibilityTimeout=_VISIBILITY_SECONDS,
@@ -145,16 +148,16 @@ class InputQueue:
             return []
 
     def _delete(self, messages: Sequence[Message]) -> None:
-        response = aws.sqs_client().delete_message_batch(
-            QueueUrl=self._url,
+        response = self._call(
+            "DeleteMessageBatch",
             Entries=[{"Id": str(index), "ReceiptHandle": message.receipt} for index, message in enumerate(messages)],
         )
         _log_failures("delete a message", response.get("Failed", []))
 
     def _hide(self, messages: Sequence[Message], *, seconds: int) -> None:
         try:
-            response = aws.sqs_client().change_message_visibility_batch(
-                QueueUrl=self._url,
+            response = self._call(
+                "ChangeMessageVisibilityBatch",
                 Entries=[
                     {"Id": str(index), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
                     for index, message in enumerate(messages)
@@ -164,6 +167,15 @@ class InputQueue:
             logger.warning("SQS did not change the visibility of messages.", exc_info=True)
             return
         _log_failures("change a message's visibility", response.get("Failed", []))
+
+    def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """Make the call; once more by boto3, with its retries, if it fails: each of them may be repeated."""
+        parameters["QueueUrl"] = self._url
+        try:
+            return aws.sqs_calls()(operation, json.dumps(parameters).encode())
+        except aws.ERRORS:
+            client: Any = aws.sqs_client()
+            return cast("dict[str, Any]", getattr(client, xform_name(operation))(**parameters))
 
 
 def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:

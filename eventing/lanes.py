@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
+from eventing import value_rows
 from eventing.models import Lane
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ that wait at that moment."""
 
 SHORTEST_LEASE_SECONDS = 25
 """A call may take 13 seconds, and none begins with less than 20 left of the lease."""
+
+
+_HELD = """
+SELECT lane.id FROM eventing_lane AS lane JOIN {given} ON held.id = lane.id AND held.fence = lane.fence
+ORDER BY lane.id {lock}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,13 @@ def lease(lanes: Collection[int], *, at_most: int, holder: str) -> Lease | None:
 
 def lock_held(lease: Lease) -> Collection[int]:
     """The lanes that nobody has leased since, locked until the transaction ends."""
-    rows = Lane.objects.filter(pk__in=lease.fences).select_for_update().order_by("pk").values_list("pk", "fence")
-    return {pk for pk, fence in rows if lease.fences[pk] == fence}
+    if not lease.fences:
+        return set()
+    given, values = value_rows.table("held", ("id", "fence"), list(lease.fences.items()))
+    lock = "FOR UPDATE OF lane" if connection.features.has_select_for_update else ""
+    with connection.cursor() as cursor:
+        cursor.execute(_HELD.format(given=given, lock=lock), values)
+        return {lane for (lane,) in cursor.fetchall()}
 
 
 def release(lease: Lease) -> None:

@@ -17,8 +17,9 @@ from eventing.answers import Verdict
 from eventing.models import AllowedBus, OutboxEvent, OutboxStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.signals import ItemWritten
@@ -150,10 +151,7 @@ def _record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: 
         failures = {event.pk: answer for event, answer in settled if answer.verdict is not Verdict.ACCEPTED}
         now = timezone.now()
         _deliver(accepted, now)
-        failed = [(event, failures[event.pk]) for event in OutboxEvent.objects.filter(pk__in=failures)]
-        for event, answer in failed:
-            _apply(event, answer, now)
-        OutboxEvent.objects.bulk_update([event for event, _ in failed], _RESULT_FIELDS)
+        failed = _fail(failures, now)
         buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
     held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in failed)
     dead = sum(event.status == OutboxStatus.DEAD for event, _ in failed)
@@ -170,6 +168,17 @@ def _deliver(accepted: Sequence[tuple[Ready, Answer]], now: datetime) -> None:
     with connection.cursor() as cursor:
         moment = connection.ops.adapt_datetimefield_value(now)
         cursor.execute(_DELIVER.format(answers=answers), {**ids, "now": moment})
+
+
+def _fail(failures: Mapping[UUID, Answer], now: datetime) -> list[tuple[OutboxEvent, Answer]]:
+    """The events, as their answers have changed them, and their answers."""
+    if not failures:
+        return []
+    failed = [(event, failures[event.pk]) for event in OutboxEvent.objects.filter(pk__in=failures)]
+    for event, answer in failed:
+        _apply(event, answer, now)
+    OutboxEvent.objects.bulk_update([event for event, _ in failed], _RESULT_FIELDS)
+    return failed
 
 
 def _apply(event: OutboxEvent, answer: Answer, now: datetime) -> None:

@@ -28,5 +28,11 @@ def table(name: str, columns: Sequence[str], rows: Sequence[Sequence[int | str |
         return _SUBQUERY.format(named=named, lines=lines, name=name), values
     parameters = [f"{name}_{column}" for column in columns]
     arrays = ", ".join(f"%({one})s::{_ARRAYS[type(value)]}" for one, value in zip(parameters, rows[0], strict=True))
-    values_of_columns = map(list, zip(*rows, strict=True))
+    values_of_columns = map(_array, zip(*rows, strict=True))
     return f"unnest({arrays}) AS {name} ({', '.join(columns)})", dict(zip(parameters, values_of_columns, strict=True))
+
+
+def _array(values: Sequence[int | str | UUID]) -> list[str] | str:
+    """Numbers and ids as PostgreSQL writes an array: the driver would look at each of a list."""
+    texts = [str(value) for value in values]
+    return texts if isinstance(values[0], str) else f"{{{','.join(texts)}}}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.request import Request, urlopen
 
 import pytest
+from django.test import TransactionTestCase
 from hypothesis import settings as hypothesis_settings
 
 from eventing import aws as aws_clients
@@ -25,6 +26,24 @@ if TYPE_CHECKING:
 # How long an example takes says more about the machine than about the code.
 hypothesis_settings.register_profile("no deadline", deadline=None)
 hypothesis_settings.load_profile("no deadline")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--only-database", action="store_true", help="leave out what needs no database: it is the same on any"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--only-database"):
+        config.hook.pytest_deselected(items=[item for item in items if not _uses_the_database(item)])
+        items[:] = filter(_uses_the_database, items)
+
+
+def _uses_the_database(item: pytest.Item) -> bool:
+    fixtures = {"db", "transactional_db", "live_server"}.intersection(getattr(item, "fixturenames", ()))
+    is_of_django = issubclass(getattr(item, "cls", None) or object, TransactionTestCase)
+    return bool(fixtures) or is_of_django or item.get_closest_marker("django_db") is not None
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +82,16 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 # --- AWS: a moto server, and in it the stack of deploy/cloudformation.yaml -----------------------------------------
 
 # In a process of its own, where moto's warnings are no errors and its threads in nobody's way. It ends when its
-# standard input does, however the tests end.
+# standard input does, however the tests end. Of deletions at the same moment moto would forget some: they take turns.
 _MOTO_SERVER = """
-import sys
+import sys, threading
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import Queue
+delete, turn = Queue.delete_message, threading.Lock()
+def delete_in_turn(queue, receipt_handle):
+    with turn:
+        delete(queue, receipt_handle)
+Queue.delete_message = delete_in_turn
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print("http://{}:{}".format(*server.get_host_and_port()), flush=True)

@@ -15,6 +15,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # A test database cannot be dropped while connections to it are kept.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
+    DATABASES["default"]["ENGINE"] = "tests.postgresql"
+    # What a test commits need not outlive the machine.
+    DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # What one test counts, another would be limited by.
 BLOCKFORGER_RATE_LIMIT_REDIS_URL = ""

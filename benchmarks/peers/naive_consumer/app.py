@@ -1,11 +1,14 @@
 """A consumer as it is usually written: one message at a time, the ORM, no dedupe, one delete each.
 
-Usage: python app.py migrate | python app.py consume QUEUE
+Usage: python app.py migrate | python app.py consume QUEUE | python app.py create NUMBER
+
+The last creates items in a loop, as a client without bulk requests would have it done.
 """
 
 import json
 import os
 import sys
+import time
 import uuid
 
 import boto3
@@ -57,6 +60,14 @@ def handle(detail):
     Event.objects.create(id=uuid.uuid4(), tenant=detail["tenant"], item_key=item.key, detail=json.dumps(detail))
 
 
+def create(number):
+    payload = {"name": "Fluffy", "status": "available", "price": 129.5, "tags": ["small", "white"]}
+    started = time.monotonic()
+    for index in range(number):
+        Item.objects.create(tenant="tenant-000", key=f"loop-{index}", payload={"id": f"loop-{index}", **payload})
+    print(json.dumps({"seconds": time.monotonic() - started}))
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["migrate"]:
@@ -64,3 +75,5 @@ if __name__ == "__main__":
             Account.objects.bulk_create(Account(tenant=f"tenant-{number:03}") for number in range(100))
         case ["consume", queue]:
             consume(queue)
+        case ["create", number]:
+            create(int(number))
