@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from django.http import HttpRequest, HttpResponse
-    from django.utils.safestring import SafeString
 
     from eventing.dashboards import Dashboard, Hour
 
@@ -128,38 +127,37 @@ def _card(title: str, value: str, url: str, text: str, *, is_bad: bool = False) 
 
 
 def _charts(figures: Dashboard) -> list[dict[str, Any]]:
-    """Of what there is anything to draw."""
     hours = figures.hours
     return [
         {
             "title": "Events out per hour",
-            "marked": "died",
-            "drawn": _chart(hours, [hour.out for hour in hours], [hour.dead for hour in hours], "out", "died"),
             "empty": "Nothing went out in the last 24 hours. Write an item that an output rule matches.",
+            **_chart([(hour.begin, hour.out, hour.dead) for hour in hours], "out", "died"),
         },
         {
             "title": "Events in per hour",
-            "marked": "refused",
-            "drawn": _chart(
-                hours, [hour.received for hour in hours], [hour.refused for hour in hours], "in", "refused"
-            ),
             "empty": "No event came in during the last 24 hours. Senders put them on the input bus, with an API key.",
+            **_chart([(hour.begin, hour.received, hour.refused) for hour in hours], "in", "refused"),
         },
     ]
 
 
-def _chart(
-    hours: Sequence[Hour], values: Sequence[int], marked: Sequence[int], which: str, marked_as: str
-) -> SafeString | None:
+def _chart(hours: Sequence[tuple[datetime, int, int]], which: str, marked_as: str) -> dict[str, Any]:
+    """What there is to draw of these hours: when, how many events, and how many of them are marked; and to read."""
+    values, marked = [value for _, value, _ in hours], [part for _, _, part in hours]
     if not any(values) and not any(marked):
-        return None
+        return {"drawn": None}
     # What died within an hour may have been written before.
-    named = [
-        (f"{hour.begin:%H:%M}", max(all_of_it, part))
-        for hour, all_of_it, part in zip(hours, values, marked, strict=True)
-    ]
+    named = [(f"{begin:%H:%M}", max(value, part)) for begin, value, part in hours]
     label = f"Events {which} per hour (UTC), {_sum(values)} in 24 hours, {_sum(marked)} {marked_as}."
-    return charts.bars(named, label=label, marked=marked, marked_as=marked_as, most=dashboards.MOST)
+    return {
+        "drawn": charts.bars(named, label=label, marked=marked, marked_as=marked_as, most=dashboards.MOST),
+        "marked": marked_as,
+        "rows": [
+            (f"{begin:%H:%M}", so_far(value, dashboards.MOST), so_far(part, dashboards.MOST))
+            for begin, value, part in hours
+        ],
+    }
 
 
 def _about_out(hours: Sequence[Hour]) -> str:

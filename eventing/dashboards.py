@@ -160,12 +160,13 @@ def balance_of(tenant: Tenant, at: datetime) -> Balance:
     rows = LedgerEntry.objects.filter(account=tenant.pk)
     pk = by_time.first_pk_since(rows, "created_at", since)
     first = rows.filter(pk__gte=pk).order_by("pk").first() if pk is not None else None
-    if first is None:
+    oldest = rows.order_by("pk").first()
+    if first is None or oldest is None:
         return Balance(tokens, 0, PACE_DAYS, None)
     paid_in = rows.filter(kind=EntryKind.TOP_UP, pk__gte=first.pk).aggregate(sum=Sum("amount"))["sum"] or 0
     spent = first.balance_after - first.amount + paid_in - tokens
     # Of an account that is younger, the pace of its own time; but not of minutes.
-    days = min(float(PACE_DAYS), max((at - first.created_at) / timedelta(days=1), 1 / 24))
+    days = min(float(PACE_DAYS), max((at - oldest.created_at) / timedelta(days=1), 1 / 24))
     if spent <= 0:
         return Balance(tokens, 0, days, None)
     left = min(tokens / (spent / days), 36_500.0)

@@ -94,6 +94,9 @@ def test_the_pages_are_accessible(
     with signed_in(chromium, live_server, user, size, theme) as page:
         for path in ("/admin/", "/admin/dashboard/new/", "/admin/dashboard/busy/", "/admin/live/new/"):
             found += problems(opened(page, live_server, path))
+            for summary in page.locator("#content summary").all():
+                summary.click()
+            found += problems(page)
         opened(page, live_server, "/admin/live/busy/")
         page.wait_for_selector("#rows tr")
         found += problems(page)

@@ -165,6 +165,12 @@ class TestTheBalance:
             booked(tenant, amount, NOW - timedelta(hours=hours))
         assert dashboards.balance_of(tenant, NOW).runs_out == NOW + timedelta(days=9)
 
+    def test_is_not_said_to_run_out_because_something_was_spent_a_moment_ago(self) -> None:
+        tenant = Tenant.objects.create(name="mytenant")
+        booked(tenant, 110, NOW - timedelta(days=40))
+        booked(tenant, -10, NOW - timedelta(minutes=1))
+        assert dashboards.balance_of(tenant, NOW).runs_out == NOW + timedelta(days=70)
+
     def test_lasts_where_nothing_is_spent(self, tenant: Tenant) -> None:
         balance = dashboards.balance_of(tenant, timezone.now())
         assert (balance.tokens, balance.runs_out) == (1000, None)
