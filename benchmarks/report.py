@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md and the plots in docs/images/ from results.json.
+"""Writes the tables of docs/performance.md and docs/scaling.md and the plots in docs/images/ from results.json.
 
 Usage: python -m benchmarks.report   (what `make bench-report` does)
 """
@@ -13,9 +13,11 @@ from benchmarks.figures import Results
 from benchmarks.processes import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 PAGE = ROOT / "docs" / "performance.md"
+SCALING = ROOT / "docs" / "scaling.md"
 IMAGES = ROOT / "docs" / "images"
 _OURS, _PEER, _GOAL = "#2563eb", "#94a3b8", "#dc2626"
 
@@ -67,22 +69,40 @@ TIMES = (
     Goal("fairness_ms_alone", "the same with none waiting, ms"),
 )
 
+# What one machine carries: which side of which figure tells it.
+CAPACITY = (
+    ("writes over REST (POST)", "post_vs_drf", "POST"),
+    ("reads over REST, billed (GET)", "get_vs_drf", "GET"),
+    ("writes of one tenant alone", "hot_tenant", "POST, one tenant"),
+    ("items in bulk requests of 1,000", "bulk_vs_orm_loop", "bulk"),
+    ("events published, two processes", "publish_vs_celery_per_event", "ours"),
+    ("events published where AWS answers after 15 ms, two processes", "publish_at_15ms", "ours at 15 ms"),
+    ("events consumed, one process", "consume_vs_naive", "ours"),
+    ("events consumed, two processes", "two_consumers", "ours, two processes"),
+)
+
 
 def main() -> None:
     results = Results.load()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    page = PAGE.read_text()
-    for name, text in {
+    tables = {
         "ratios": _table(results, RATIOS),
         "times": _table(results, TIMES),
         "busy": _busy(results),
         "versions": _versions(results),
-    }.items():
-        page = _replaced(page, name, text)
-    PAGE.write_text(page)
+    }
+    _write(PAGE, tables)
+    _write(SCALING, {"capacity": _capacity(results)})
     _plot_ratios(results)
     _plot_sides(results)
-    print(f"{PAGE.relative_to(ROOT)} and its plots are written.")
+    print(f"{PAGE.relative_to(ROOT)}, {SCALING.relative_to(ROOT)} and the plots are written.")
+
+
+def _write(page: Path, tables: Mapping[str, str]) -> None:
+    text = page.read_text()
+    for name, table in tables.items():
+        text = _replaced(text, name, table)
+    page.write_text(text)
 
 
 def _table(results: Results, goals: Sequence[Goal]) -> str:
@@ -113,6 +133,14 @@ def _busy(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _capacity(results: Results) -> str:
+    lines = ["| what | a second |", "| --- | --- |"]
+    for what, figure, side in CAPACITY:
+        if spread := results.spreads.get(figure, {}).get(side):
+            lines.append(f"| {what} | {spread['median']:,.0f} |")
+    return "\n".join(lines)
+
+
 def _versions(results: Results) -> str:
     if not results.versions:
         return "Nothing has been measured yet."
@@ -130,7 +158,7 @@ def _replaced(page: str, name: str, text: str) -> str:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     new, count = pattern.subn(lambda _: f"{begin}\n{text}\n{end}", page)
     if count != 1:
-        raise SystemExit(f"{PAGE} must hold the markers of '{name}' once.")
+        raise SystemExit(f"The page must hold the markers of '{name}' once.")
     return new
 
 

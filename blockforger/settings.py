@@ -111,8 +111,10 @@ else:
         connect_timeout=5,
         # A process that froze in a transaction holds a tenant's account: PostgreSQL ends it.
         # What a cursor is opened for is read to its end: the planner is not to bet on a tenth of it.
+        # Writers that wait for each other go on from what the other left: only READ COMMITTED lets them, and a role or
+        # a database can have another default.
         options=f"-c statement_timeout={_TIMEOUT}s -c idle_in_transaction_session_timeout={_TIMEOUT}s"
-        " -c cursor_tuple_fraction=1",
+        r" -c cursor_tuple_fraction=1 -c default_transaction_isolation=read\ committed",
         keepalives_idle=30,
         tcp_user_timeout=30_000,
         # What is executed again and again is planned once per connection. A pooler that hands connections out by

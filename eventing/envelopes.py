@@ -40,10 +40,7 @@ class Envelope:
 
 def read(body: str) -> Envelope:
     """Read a message's body. Raises Unreadable."""
-    try:
-        event = _leniently(body)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable("The body is not JSON.") from error
+    event, defect = _event_of(body)
     if not isinstance(event, dict):
         raise Unreadable("The body is not a JSON object.")
     event_id = event.get("id")
@@ -51,7 +48,7 @@ def read(body: str) -> Envelope:
     if not isinstance(event_id, str) or not _EVENT_ID.fullmatch(event_id) or redacted(event_id) != event_id:
         raise Unreadable("The body has no event id.")
     detail_type = event.get("detail-type")
-    detail, defect = _detail_of(body, event.get("detail"))
+    detail, defect = (_writable(event.get("detail")), defect) if defect else _detail_of(event.get("detail"))
     return Envelope(event_id, detail_type if isinstance(detail_type, str) else "", detail, defect)
 
 
@@ -78,17 +75,28 @@ def operation_of(envelope: Envelope) -> Operation:
     )
 
 
-def _detail_of(body: str, detail: JsonValue) -> tuple[JsonObject, Refusal | None]:
-    """The detail, an object or (as some senders have it) a JSON text of one, and what is wrong with it."""
+def _event_of(body: str) -> tuple[JsonValue, Refusal | None]:
+    """What the body says, and what is wrong with it. Raises Unreadable."""
     try:
-        json_values.parse(body)
-        if isinstance(detail, str):
-            text, detail = detail, None
+        return json_values.parse(body), None
+    except json_values.NotPortable as error:
+        defect = Malformed(error.message, pointer=error.pointer)
+    try:
+        return _leniently(body), defect
+    except (ValueError, RecursionError) as error:
+        raise Unreadable("The body is not JSON.") from error
+
+
+def _detail_of(detail: JsonValue) -> tuple[JsonObject, Refusal | None]:
+    """The detail, an object or (as some senders have it) a JSON text of one, and what is wrong with it."""
+    if isinstance(detail, str):
+        text, detail = detail, None
+        try:
+            detail = json_values.parse(text)
+        except json_values.NotPortable as error:
             with contextlib.suppress(ValueError, RecursionError):
                 detail = _leniently(text)
-            detail = json_values.parse(text)
-    except json_values.NotPortable as error:
-        return _writable(detail), Malformed(error.message, pointer=error.pointer)
+            return _writable(detail), Malformed(error.message, pointer=error.pointer)
     if not isinstance(detail, dict):
         return {}, Malformed("The event's detail must be a JSON object.", pointer="/detail")
     return detail, None

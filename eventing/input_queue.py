@@ -181,10 +181,12 @@ class InputQueue:
 def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
     """The messages in their order, in parts that may be carried out together."""
     part: list[Message] = []
+    characters = 0
     for message in messages:
-        if part and _characters([*part, message]) > MAX_CHARACTERS:
+        characters += len(message.body)
+        if part and characters > MAX_CHARACTERS:
             yield part
-            part = []
+            part, characters = [], len(message.body)
         part.append(message)
     if part:
         yield part

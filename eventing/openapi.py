@@ -240,12 +240,13 @@ def _backtest_rules() -> Endpoint:
     }
     return Endpoint(
         "backtest_rules",
-        "What these rules would have sent for the last writes. Takes `manage_rules` and `read_events`",
+        "What these rules would have sent for the last writes",
         "rules",
         _RULES,
         {200: answer("What they would have sent more, and less.", object_of(found))},
         (DocumentInvalid,),
         body=body(object_of({**rules, "last": last}, "last")),
+        permissions_besides=(Permission.READ_EVENTS,),  # the answer shows some
     )
 
 

@@ -11,7 +11,9 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blockforger.backend import rows
+from django.db import connection
+
+from blockforger.backend import json_values, rows
 from blockforger.backend.models import SCHEMA_NAME, Schema
 from blockforger.backend.rows import Columns
 from tenants import api_keys
@@ -35,6 +37,8 @@ _QUERY = (  # of names of our own columns
 
 
 _MOST_KEPT = 2_000
+_LARGEST_META_KEPT = 4_096
+"""Characters, as compact JSON: a schema's `meta` can be as large as a request."""
 _kept: dict[tuple[str, str], Caller] = {}
 
 
@@ -63,9 +67,11 @@ def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
         values: list[str] = [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
     else:
         values = [text for pair in asked for text in pair]
-    found = {(prefix, name): _caller(columns) for prefix, name, *columns in rows.fetched(_query(shape), values)}
-    for pair in asked:
-        if pair in _kept:
+    found = {}
+    for prefix, name, *columns in rows.fetched(_query(shape), values):
+        found[prefix, name] = _unchanged((prefix, name), columns) or _caller(columns)
+    if connection.vendor == "postgresql":
+        for pair in asked:
             _keep(pair, found.get(pair))
     return found
 
@@ -75,11 +81,7 @@ def kept(asked: tuple[str, str]) -> Caller | None:
 
     Whoever relies on it must find, in the transaction of what is done, the tenant's two versions unchanged.
     """
-    caller = _kept.get(asked)
-    if caller is None:
-        caller = find({asked}).get(asked)
-        _keep(asked, caller)
-    return caller
+    return _kept.get(asked) or find({asked}).get(asked)
 
 
 def permitted(caller: Caller | None, api_key: str, *permissions: Permission, tenant_name: str) -> ApiKey:
@@ -104,8 +106,22 @@ def identified(api_key: str, *permissions: Permission, tenant_name: str, schema_
     return Caller(row, caller.schema if caller else None)
 
 
+def _unchanged(asked: tuple[str, str], columns: list[Any]) -> Caller | None:
+    """The caller as it is kept, if that is how the database has it: it takes longer to make than to read."""
+    caller = _kept.get(asked)
+    if caller is None:
+        return None
+    tenant = caller.api_key.tenant
+    tenant_id, _, _, *versions = columns[len(_KEY) : len(_KEY) + len(_TENANT)]
+    now = (columns[0], tenant_id, *versions)
+    as_kept = (caller.api_key.pk, tenant.pk, tenant.configuration_version, tenant.admission_version)
+    return caller if now == as_kept else None
+
+
 def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
-    if caller is None or caller.schema is None:
+    if caller is not None and caller is _kept.get(asked):
+        return
+    if caller is None or caller.schema is None or len(json_values.compact(caller.schema.meta)) > _LARGEST_META_KEPT:
         _kept.pop(asked, None)  # or names that are nothing would push out those that are something
         return
     if len(_kept) >= _MOST_KEPT:

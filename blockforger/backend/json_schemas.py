@@ -5,12 +5,12 @@ jsonschema-rs validates, and holds the interpreter's lock while it does: hence t
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
-from django.core.exceptions import ObjectDoesNotExist
 from jsonschema_rs import Draft202012Validator, ReferencingError, RegexOptions, ValidationError
 
 from blockforger.backend import json_values
@@ -320,16 +320,22 @@ def compiled(schema: Schema) -> Compiled:
         if found := _compiled.get(key):
             _compiled.move_to_end(key)
             return found
-    try:
-        document = schema.parsed_document()
-    except ObjectDoesNotExist as error:
-        raise SchemaUnknown(schema.name) from error
-    found = Compiled(document, schema.key_field)
+    found = Compiled(_document(schema), schema.key_field)
     with _lock:
         _compiled[key] = found
         while len(_compiled) > _COMPILED_SCHEMAS:
             _compiled.popitem(last=False)
     return found
+
+
+def _document(schema: Schema) -> JsonObject:
+    """The schema's document. One that is deferred stays so: whoever keeps the schema is not to keep its text, too."""
+    if "document" not in schema.get_deferred_fields():
+        return schema.parsed_document()
+    text = type(schema).objects.filter(pk=schema.pk).values_list("document", flat=True).first()
+    if text is None:
+        raise SchemaUnknown(schema.name)
+    return cast("JsonObject", json.loads(text))
 
 
 def _validator(document: JsonObject) -> Draft202012Validator:

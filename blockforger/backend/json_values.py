@@ -20,6 +20,8 @@ MAX_POINTER = 500
 _INT64 = range(-(2**63), 2**63)
 _FIRST_BEYOND_INT64 = float(2**63)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# What every text has in which a scalar cannot be carried: an escape, half a pair, 19 digits or an exponent.
+_SUSPICIOUS = re.compile(r"\\u|[\ud800-\udfff]|[0-9]{19}|(?:^|[\[,:\s])-?[0-9.]+[eE]")
 
 
 class NotPortable(ValueError):
@@ -54,7 +56,8 @@ def parse(text: bytes | str) -> JsonValue:
             raise
         # Python refuses to convert integers of thousands of digits.
         raise NotPortable("A number has too many digits.") from error
-    check_portable(value)
+    if _SUSPICIOUS.search(decoded) or _is_deep(value):  # hardly any is: to look at each value would take longer
+        check_portable(value)
     return value
 
 
@@ -106,6 +109,17 @@ class _Place(NamedTuple):
 
     parent: _Place | None
     token: str | int
+
+
+def _is_deep(value: JsonValue) -> bool:
+    """Whether arrays and objects are nested deeper than MAX_DEPTH levels."""
+    level: list[JsonValue] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        nodes = [node for node in level if isinstance(node, list | dict)]
+        if not nodes:
+            return False
+        level = [child for node in nodes for child in (node.values() if isinstance(node, dict) else node)]
+    return True
 
 
 def _is_number(value: JsonValue) -> TypeGuard[int | float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from blockforger.backend.errors import KeyFieldInvalid
@@ -10,10 +11,14 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject, JsonValue
 
 MAX_LENGTH = 255
+# And half surrogate pairs, which cannot be stored.
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def text_of(value: JsonValue, *, field: str) -> str:
     """The key as text. Raises KeyFieldInvalid for a value that cannot be a key."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # in JSON Schema 1255.0 is an integer
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise KeyFieldInvalid(f"The member '{field}' holds the key: it must be a string or an integer.", field=field)
     text = str(value)
@@ -39,6 +44,6 @@ def _problem(text: str) -> str | None:
         return "must not begin with '$': such paths are the API's own"
     if text.endswith("/") or not {".", ".."}.isdisjoint(text.split("/")):
         return "must not end with '/' or have a part '.' or '..' between slashes: no URL could name the item"
-    if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in text):
+    if _CONTROL.search(text):
         return "must not hold control characters"
     return None

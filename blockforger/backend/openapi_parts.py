@@ -89,11 +89,14 @@ class Endpoint:
     id: str
     summary: str
     tag: str
+    # One of these.
     permissions: tuple[Permission, ...]
     answers: dict[int, JsonObject]
     refusals: tuple[type[Refusal], ...] = ()
     parameters: tuple[JsonObject, ...] = ()
     body: JsonObject | None = field(default=None)
+    # All of these too.
+    permissions_besides: tuple[Permission, ...] = ()
 
     def written(self) -> JsonObject:
         """The Operation Object."""
@@ -105,7 +108,8 @@ class Endpoint:
         responses: JsonObject = {str(status): answer for status, answer in self.answers.items()}
         for status, of_status in error_catalogue.by_status(kinds).items():
             responses[str(status)] = {"$ref": f"#/components/responses/{name_of(of_status)}"}
-        allowed = " or ".join(f"`{permission}`" for permission in self.permissions)
+        one_of = " or ".join(f"`{permission}`" for permission in self.permissions)
+        allowed = " and ".join([one_of, *(f"`{permission}`" for permission in self.permissions_besides)])
         takes = f"Takes a key with the permission {allowed}." if allowed else "Takes no key."
         written: JsonObject = {
             "operationId": self.id,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import select
 
 from django.db.backends.postgresql import base
+from psycopg.pq import TransactionStatus
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Looks at a connection that was kept before it is used again, where CONN_HEALTH_CHECKS asks for it."""
 
     def is_usable(self) -> bool:
-        """Whether the connection is open, as far as this end knows: no round trip, as `SELECT 1` would be.
+        """Whether the connection is open and idle, as far as this end knows: no round trip, as `SELECT 1` would be.
 
         Nobody speaks on a connection that is idle, unless to end it. A network that swallows everything is noticed by
         the next statement, after `tcp_user_timeout`.
         """
-        if self.connection is None or self.connection.closed:
+        if self.connection is None or self.connection.info.transaction_status != TransactionStatus.IDLE:
             return False
         socket = select.poll()
         socket.register(self.connection.fileno(), select.POLLIN)

@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 from blockforger.backend import api
 from blockforger.backend.models import Item
 from eventing.models import OutboxEvent
-from tenants.models import LedgerEntry, TokenAccount
+from tenants.models import LedgerEntry, Tenant, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nudged")]
@@ -69,6 +69,14 @@ def test_any_key_can_be_addressed_by_a_percent_encoded_url(client: APIClient, ke
 def test_a_key_that_no_url_could_name_is_refused(client: APIClient, key: str) -> None:
     answer = post(client, {"id": key, "name": "x"})
     assert (answer.status_code, answer.json()["code"]) == (400, "key-field-invalid")
+
+
+def test_an_integer_is_one_however_it_is_written(client: APIClient) -> None:
+    a_schema(Tenant.objects.get(), "orders", {"properties": {"id": {"type": "integer"}}})
+    created = send(client, "POST", "/api/mytenant/orders", b'{"id": 1255.0}', content_type="application/json")
+    assert (created.status_code, created["Location"]) == (201, "/api/mytenant/orders/1255")
+    assert post(client, {"id": 1255}, "/api/mytenant/orders").status_code == 409
+    assert post(client, {"id": 1255.5}, "/api/mytenant/orders").status_code == 400
 
 
 @pytest.mark.parametrize("key", ["$other", "%00", "%ED%A0%80", "x" * 256])

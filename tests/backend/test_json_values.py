@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from blockforger.backend import json_values
 from blockforger.backend.merge_patch import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PORTABLE = st.recursive(
     st.none()
@@ -28,6 +31,33 @@ PORTABLE = st.recursive(
 @given(PORTABLE)
 def test_what_is_portable_comes_out_as_it_went_in(value: Any) -> None:
     assert json_values.parse(json_values.compact(value)) == value
+
+
+def problem_of(check: Callable[[], object]) -> tuple[str, str] | None:
+    try:
+        check()
+    except json_values.NotPortable as refusal:
+        return refusal.message, refusal.pointer
+    return None
+
+
+ANY_TEXT = st.text(st.characters(categories=None))
+ANYTHING = st.recursive(
+    st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT,
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(ANY_TEXT, children),
+    max_leaves=20,
+)
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,5})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+
+
+@given(
+    st.builds(json.dumps, ANYTHING, ensure_ascii=st.booleans())
+    | st.builds(str.__mod__, st.sampled_from(["%s", "[%s]", "[1,%s]", '{"a": %s}', '{"a":\n%s}']), NUMBERS)
+    | st.builds(lambda depth: "[" * depth + "]" * depth, st.integers(95, 105))
+)
+def test_no_text_gets_by_that_holds_what_is_not_portable(text: str) -> None:
+    value = json.loads(text)
+    assert problem_of(lambda: json_values.parse(text)) == problem_of(lambda: json_values.check_portable(value))
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,15 @@ def test_no_more_are_kept_than_there_is_room_for(client: APIClient, monkeypatch:
         assert Client(headers=headers).post(path, FLUFFY).status_code == 201
         assert Client(headers=headers).get(f"{path}/{FLUFFY['id']}").status_code == 200
         assert len(callers._kept) <= 3
+
+
+def test_what_is_kept_of_a_schema_is_small_however_large_it_is(client: APIClient) -> None:
+    tenant = Tenant.objects.get()
+    a_schema(tenant, "long", document={"description": "x" * 100_000})
+    a_schema(tenant, "wide", note="x" * 100_000)
+    for name in ("long", "wide"):
+        for key in "ab":
+            assert client.post(f"/api/mytenant/{name}", {**FLUFFY, "id": key}).status_code == 201
+    schemas = [caller.schema for caller in callers._kept.values() if caller.schema]
+    assert all("document" in schema.get_deferred_fields() for schema in schemas)
+    assert {schema.name for schema in schemas if len(str(schema.meta)) > 10_000} == set()

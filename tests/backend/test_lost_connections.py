@@ -1,4 +1,4 @@
-"""A connection that the server has ended is made anew before a request uses it."""
+"""A connection that the server has ended, or that is not as it should be, is made anew before a request uses it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ import psycopg
 import pytest
 from django.db import close_old_connections, connection
 
+from blockforger.backend.models import Item
 from tests.cast import FLUFFY, a_key, a_schema, a_tenant
 from tests.eventing.doors import Ask, over_rest
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
 
-def test_a_request_after_the_end_of_its_connection_succeeds() -> None:
+@pytest.fixture
+def key() -> str:
+    """Of a tenant that has made a request, on a connection that is kept for the next one."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no server.")
     tenant = a_tenant()
     a_schema(tenant)
     key = a_key(tenant)
     assert over_rest(Ask("POST", FLUFFY, api_key=key)).status == 201
+    connection.close_at = None  # the settings of the tests keep none
+    return key
+
+
+def test_a_request_after_the_end_of_its_connection_succeeds(key: str) -> None:
     number = connection.connection.info.backend_pid
     settings = connection.get_connection_params()
     wanted = {name: settings[name] for name in ("host", "port", "user", "password", "dbname") if name in settings}
@@ -31,3 +39,18 @@ def test_a_request_after_the_end_of_its_connection_succeeds() -> None:
     close_old_connections()  # what Django does when a request begins
     assert over_rest(Ask("GET", {"id": FLUFFY["id"]}, api_key=key)).status == 200
     assert connection.connection.info.backend_pid != number
+
+
+def test_a_connection_that_is_well_is_used_again(key: str) -> None:
+    number = connection.connection.info.backend_pid
+    close_old_connections()
+    assert over_rest(Ask("GET", {"id": FLUFFY["id"]}, api_key=key)).status == 200
+    assert connection.connection.info.backend_pid == number
+
+
+def test_a_write_is_not_left_in_a_transaction_that_somebody_was_torn_out_of(key: str) -> None:
+    connection.connection.pgconn.exec_(b"BEGIN")  # past Django, which knows nothing of it
+    close_old_connections()
+    assert over_rest(Ask("POST", {**FLUFFY, "id": "second"}, api_key=key)).status == 201
+    connection.close()
+    assert set(Item.objects.values_list("key", flat=True)) == {FLUFFY["id"], "second"}

@@ -89,6 +89,11 @@ class TestTheDocumentOfAnyTenant:
         assert response.json()["openapi"] == "3.1.0"
         assert get("/openapi.json", **{"If-None-Match": response["ETag"]}).status_code == 304
 
+    def test_it_names_each_permission_that_a_request_takes(self) -> None:
+        paths = get("/openapi.json").json()["paths"]
+        (backtest,) = (path["post"] for name, path in paths.items() if name.endswith("/$rules/backtest"))
+        assert backtest["description"] == "Takes a key with the permission `manage_rules` and `read_events`."
+
     def test_its_version_is_the_products(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert project["version"] == openapi.VERSION
