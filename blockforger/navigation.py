@@ -17,6 +17,7 @@ GROUPS = {
         ("Tenants", "tenants.Tenant", "apartment"),
         ("Schemas", "backend.Schema", "schema"),
         ("Output rules", "eventing.OutputRule", "alt_route"),
+        ("Rule history", "eventing.RuleChange", "history"),
         ("API keys", "tenants.ApiKey", "key"),
     ],
     "Data": [("Items", "backend.Item", "database")],

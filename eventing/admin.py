@@ -1,33 +1,29 @@
-"""The admin of rules and buses, part of it on the tenant's page, and a view of the outbox."""
+"""The admin of buses, part of it on the tenant's page, and a view of the outbox. That of rules is beside it."""
 
 # Django's admin and form classes take type arguments in their stubs only, and its hooks more than each one needs.
 # mypy: disable-error-code="type-arg"
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import CharField, F
+from django.db.models import CharField
 from django.forms.formsets import DELETION_FIELD_NAME
-from django.utils.functional import cached_property
 from unfold import admin as unfold_admin
-from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from blockforger.backend import admin as backend_admin
-from blockforger.backend.models import WRITES, Schema
-from eventing import admin_dashboard, rule_checks, rule_documents, tenant_files
+from eventing import admin_dashboard, admin_rule_changes, admin_rules, rule_checks, tenant_files
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule, Replay
 from tenants.admin import TenantAdmin
-from tenants.admin_scope import BigTable, ModelAdmin, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
+from tenants.admin_scope import BigTable, OperatorsOnly, ReadOnly, Scoped, TenantFilter, pretty_json
 from tenants.members import NOBODY, OPERATORS
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from django.db.models import QuerySet
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
@@ -35,94 +31,35 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
 
-RULE_FIELDS = (
-    ("position", "schema"),
-    "eventbridge_arn",
-    ("source", "detail_type"),
-    ("operations", "schema_names"),
-    "enabled",
-    ("filter", "on_change", "fields"),
-)
-# The databases differ on where empty values come.
-ORDER_OF_EVENTS = (F("schema_id").asc(nulls_first=True), "position", "id")
+__all__ = ["admin_rule_changes", "admin_rules"]  # they register themselves
+
 WIDE_TEXT = UnfoldAdminTextInputWidget(attrs={"class": "vLargeTextField"})
+
+
+class AllowedBusFormSet(forms.BaseInlineFormSet):
+    """The operators' limit. It allows the buses that rules name already."""
+
+    def clean(self) -> None:
+        super().clean()
+        if not self.instance.pk or not self.has_changed():
+            return
+        patterns = [form.cleaned_data["arn_pattern"] for form in self.forms if _is_kept(form)]
+        named = OutputRule.objects.filter(tenant=self.instance).values_list("eventbridge_arn", flat=True)
+        if refused := sorted({arn for arn in named if not rule_checks.is_allowed(arn, patterns)}):
+            raise ValidationError(f"Output rules name {', '.join(refused)}. Allow it too, or change those rules first.")
 
 
 class AllowedBusInline(Scoped, unfold_admin.TabularInline):
     """The operators' limit: whoever is bound by it sees it, and does not widen it."""
 
     model = AllowedBus
+    formset = AllowedBusFormSet
     may_add = may_change = may_delete = OPERATORS
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0
 
 
-class OutputRuleForm(forms.ModelForm):
-    schema = forms.ModelChoiceField(
-        Schema.objects.none(),
-        required=False,
-        widget=UnfoldAdminSelectWidget,
-        help_text="Leave empty for a rule of the tenant.",
-    )
-    operations = forms.MultipleChoiceField(
-        choices=[(method, method) for method in WRITES],
-        widget=UnfoldAdminCheckboxSelectMultipleWidget,
-        required=False,
-        help_text="None: all four.",
-    )
-    schema_names = forms.MultipleChoiceField(
-        widget=UnfoldAdminCheckboxSelectMultipleWidget, required=False, help_text="None: all schemas."
-    )
-
-    class Meta:
-        widgets = {"eventbridge_arn": WIDE_TEXT}
-
-    def clean_on_change(self) -> Any:
-        return self.cleaned_data["on_change"] or []
-
-    def has_changed(self) -> bool:
-        """Also for a new rule that is left as it was filled in: unlike other empty forms, it means something."""
-        return self.instance.pk is None or super().has_changed()
-
-    def offer(self, schemas: Sequence[Schema]) -> None:
-        """Let the rule choose among these schemas. Names that it has already are offered too, whatever they name."""
-        names = dict.fromkeys([*(schema.name for schema in schemas), *self.instance.schema_names])
-        cast("forms.ChoiceField", self.fields["schema_names"]).choices = [(name, name) for name in names]
-        own_schema = cast("forms.ModelChoiceField", self.fields["schema"])
-        own_schema.queryset = Schema.objects.filter(pk__in=[schema.pk for schema in schemas])
-        # Without this, the choices of each rule on a page would be a query of their own.
-        own_schema.choices = [("", "---------"), *((schema.pk, schema.name) for schema in schemas)]
-
-
-class SingleRuleForm(OutputRuleForm):
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.offer(list(self.instance.tenant.schemas.defer("document")))
-
-
 _AllowedBusFormSet = forms.inlineformset_factory(Tenant, AllowedBus, fields=["arn_pattern"])
-
-
-class OutputRuleFormSet(forms.BaseInlineFormSet):
-    """The rules of a tenant, checked against the allowed buses as the same page changes them."""
-
-    @cached_property
-    def schemas(self) -> list[Schema]:
-        return list(Schema.objects.filter(tenant_id=self.instance.pk).defer("document"))
-
-    def add_fields(self, form: Any, index: int | None) -> None:
-        super().add_fields(form, index)
-        form.offer(self.schemas)
-        if index is None:  # the form of which the browser makes new rules: they come last
-            form.initial["position"] = max((rule.position + 1 for rule in self.get_queryset()), default=0)
-
-    def clean(self) -> None:
-        super().clean()
-        patterns = _patterns_on_page(self)
-        for form in filter(_is_kept, self.forms):
-            rule = rule_documents.of_row(form.instance)
-            for problem in rule_checks.problems_of(rule, tenant_patterns=patterns).get("eventbridge_arn", ()):
-                form.add_error("eventbridge_arn", problem)
 
 
 class FeedbackBusFormSet(forms.BaseInlineFormSet):
@@ -141,29 +78,6 @@ class FeedbackBusInline(Scoped, unfold_admin.TabularInline):
     formset = FeedbackBusFormSet
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0
-
-
-class OutputRuleInline(Scoped, unfold_admin.StackedInline):
-    model = OutputRule
-    form = OutputRuleForm
-    formset = OutputRuleFormSet
-    extra = 0
-    ordering = ORDER_OF_EVENTS
-    fields = RULE_FIELDS
-
-
-@admin.register(OutputRule)
-class OutputRuleAdmin(ModelAdmin):
-    form = SingleRuleForm
-    may_add = NOBODY  # a rule begins on its tenant's page
-    empty_text = "A rule publishes each write that it matches to an event bus. Open a tenant to add its first one."
-    list_display = ["__str__", "tenant", "schema", "position", "eventbridge_arn", "source", "detail_type"]
-    list_filter = [TenantFilter]
-    list_select_related = ["tenant", "schema"]
-    search_fields = ["tenant__name", "eventbridge_arn"]
-    ordering = ("tenant__name", *ORDER_OF_EVENTS)
-    readonly_fields = ("tenant",)
-    fields = ("tenant", *RULE_FIELDS)
 
 
 @admin.register(EventBus)
@@ -247,8 +161,8 @@ class SchemaForm(backend_admin.SchemaForm):
 
 
 backend_admin.SchemaAdmin.form = SchemaForm
-TenantAdmin.inlines = [*TenantAdmin.inlines, OutputRuleInline, FeedbackBusInline, AllowedBusInline]
-TenantAdmin.linked += [OutputRule, OutboxEvent]
+TenantAdmin.inlines = [*TenantAdmin.inlines, FeedbackBusInline, AllowedBusInline]
+TenantAdmin.linked += [OutboxEvent]
 TenantAdmin.linked_pages += [("admin:dashboard", "dashboard"), ("admin:live_tail", "live")]
 admin_dashboard.register()
 

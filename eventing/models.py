@@ -114,6 +114,43 @@ class OutputRule(Configuration):
             raise ValidationError(problems)
 
 
+class RuleChange(models.Model):
+    """What became of an output rule, or of the order of a list of rules, and who did it. Only ever added."""
+
+    class What(models.TextChoices):
+        ADDED = "added", "Added"
+        CHANGED = "changed", "Changed"
+        REMOVED = "removed", "Removed"
+        RESTORED = "restored", "Restored"
+        MOVED = "moved", "Moved"
+
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="rule_changes", db_index=False)
+    # The schema whose rule it was. Empty: the tenant's own. A name, and below a number: the entry outlives both.
+    schema_name = models.CharField("schema", max_length=64, blank=True)
+    # None: of the order.
+    rule_id = models.BigIntegerField("rule", null=True, blank=True)
+    what = models.CharField(max_length=8, choices=What)
+    # A user's name, an API key's or a command's.
+    who = models.CharField(max_length=150)
+    # What the rule said, as its JSON; of an order, the ids of the rules. None: there was, or is, no rule.
+    before = models.JSONField(null=True, blank=True)
+    after = models.JSONField(null=True, blank=True)
+    at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "change of rules"
+        verbose_name_plural = "changes of rules"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["tenant", "id"], name="rule_changes_of_a_tenant"),
+            models.Index(fields=["rule_id", "id"], name="changes_of_a_rule"),
+        ]
+        constraints = [models.CheckConstraint(condition=~Q(who=""), name="rule_change_says_who")]
+
+    def __str__(self) -> str:
+        return f"{self.get_what_display()} by {self.who}"
+
+
 class FeedbackBus(Configuration):
     """The bus on which a tenant's senders are told what became of each event that they sent."""
 

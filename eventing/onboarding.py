@@ -119,10 +119,7 @@ def _rule_step(progress: Progress) -> Step:
         "Make an output rule",
         progress.rule is not None,
         "It names the event bus to which writes are published. Without one, nothing goes out.",
-        (
-            f"{reverse('admin:tenants_tenant_change', args=[progress.tenant.pk])}#output_rules-group",
-            "Add an output rule",
-        ),
+        (f"{reverse('admin:eventing_outputrule_add')}?tenant={progress.tenant.name}", "Add an output rule"),
     )
 
 

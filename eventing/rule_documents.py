@@ -86,6 +86,11 @@ def written(document: RuleDocument) -> JsonObject:
     return {name: value for name, value in said.items() if name in _ALWAYS or value != _DEFAULTS[name]}
 
 
+def members_of(written_document: JsonObject | None) -> JsonObject:
+    """All that the JSON of a rule says, what it leaves out too; of no rule, nothing."""
+    return {} if written_document is None else {"eventbridge_arn": "", **_DEFAULTS, **written_document}
+
+
 def described(document: RuleDocument) -> str:
     """The rule in a line of text."""
     operations = ", ".join(document["operations"]) or "all operations"

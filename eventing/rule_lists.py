@@ -11,7 +11,7 @@ from django.db import transaction
 
 from blockforger.backend import deadlocks, json_values
 from blockforger.backend.errors import DocumentInvalid
-from eventing import rule_documents, rule_warnings, rules
+from eventing import rule_documents, rule_history, rule_warnings, rules
 from eventing.models import AllowedBus, EventBus, OutputRule
 from eventing.rules import Rule
 from tenants.models import Tenant
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from eventing.rule_warnings import Owned, Warned
 
 RULES, SCHEMAS = "rules", "schemas"
+
+
+class OrderOutdated(Exception):
+    """The list is not any more what whoever wants another order has seen."""
 
 
 class Kept(NamedTuple):
@@ -69,9 +73,23 @@ class RulesPlan:
             added=[(place, document) for place, document in enumerate(wanted) if place not in before],
         )
 
+    @classmethod
+    def of_order(cls, stored: Sequence[OutputRule], wanted: Sequence[int]) -> RulesPlan:
+        """The same rules in another order, which is given by their ids."""
+        places = {pk: place for place, pk in enumerate(wanted)}
+        kept = [Kept(places[row.pk], place_before, row) for place_before, row in enumerate(stored)]
+        return cls(kept=kept, removed=[], added=[])
+
     @property
     def moved(self) -> list[Kept]:
         return [rule for rule in self.kept if rule.place != rule.place_before]
+
+    @property
+    def orders(self) -> tuple[list[int], list[int]]:
+        """The ids of the rules that stay, as they are in order and as they will be."""
+        before = sorted(self.kept, key=lambda rule: rule.place_before)
+        after = sorted(self.kept, key=lambda rule: rule.place)
+        return [rule.row.pk for rule in before], [rule.row.pk for rule in after]
 
     @property
     def is_empty(self) -> bool:
@@ -87,18 +105,29 @@ class RulesPlan:
             yield f"+ {owner}rule {place + 1}: {rule_documents.described(document)}"
 
 
-def apply(plan: RulesPlan, tenant: Tenant, *, schema: Schema | None) -> None:
-    """Carry the plan out, in the caller's transaction. `rules.changed` is left to the caller."""
+def apply(plan: RulesPlan, tenant: Tenant, *, schema: Schema | None, who: str) -> None:
+    """Carry the plan out, in the caller's transaction. `rules.changed` is left to the caller.
+
+    `who` is told in the history.
+    """
     if plan.is_empty:
         return
-    OutputRule.objects.filter(pk__in=[row.pk for _, row in plan.removed]).delete()
+    removed = [row for _, row in plan.removed]
+    for row in removed:
+        row.schema = schema  # which it is of, and need not be read
+    rule_history.removed(removed, who=who)
+    before, after = plan.orders
+    if before != after:
+        rule_history.moved(tenant, schema, before, after, who=who)
+    OutputRule.objects.filter(pk__in=[row.pk for row in removed]).delete()
     moved = [rule for rule in plan.kept if rule.row.position != rule.place]
     for rule in moved:
         rule.row.position = rule.place
     OutputRule.objects.bulk_update([rule.row for rule in moved], ["position"])
-    OutputRule.objects.bulk_create(
+    made = OutputRule.objects.bulk_create(
         OutputRule(tenant=tenant, schema=schema, position=place, **document) for place, document in plan.added
     )
+    rule_history.added(made, who=who)
 
 
 def document_of(tenant: Tenant) -> JsonObject:
@@ -141,13 +170,34 @@ def etag_of(tenant: Tenant) -> str:
     return f'"{tenant.configuration_version}"'
 
 
-def replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:
+def replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions, *, who: str) -> Tenant:
     """Put the rules of a document in the place of all that there are. Gives the tenant as it is then.
 
     A rule that says what a stored one says stays that one. Raises DocumentInvalid and PreconditionFailed.
     """
     # Done again when a schema that is named was deleted meanwhile.
-    return deadlocks.retried(partial(_replace, tenant, value, preconditions))
+    return deadlocks.retried(partial(_replace, tenant, value, preconditions, who))
+
+
+def reorder(tenant: Tenant, *, schema: Schema | None, seen: Sequence[int], wanted: Sequence[int], who: str) -> None:
+    """Put a list of rules, of which somebody has seen these ids, into the order of those. Raises OrderOutdated."""
+    with transaction.atomic():
+        locked = lock(tenant.pk)
+        stored = list(OutputRule.objects.filter(tenant=locked, schema=schema).order_by("position", "id"))
+        if [row.pk for row in stored] != list(seen) or sorted(wanted) != sorted(seen):
+            raise OrderOutdated
+        plan = RulesPlan.of_order(stored, wanted)
+        apply(plan, locked, schema=schema, who=who)
+        if not plan.is_empty:
+            rules.changed(locked.pk)
+
+
+def lock(tenant_id: int) -> Tenant:
+    """The tenant, for whoever changes its rules: in the caller's transaction, one after the other.
+
+    Writes of its items, which refer to it, do not wait.
+    """
+    return Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
 
 
 def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
@@ -161,10 +211,9 @@ def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
     ]
 
 
-def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> Tenant:
+def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions, who: str) -> Tenant:
     with transaction.atomic(durable=True):
-        # Changes of a tenant's rules wait for each other here; writes of its items, which refer to it, do not wait.
-        locked = Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        locked = lock(tenant.pk)
         preconditions.check(etag_of(locked))
         schemas = {schema.name: schema for schema in locked.schemas.defer("document", "meta")}
         wanted = _read(locked, value, schemas)
@@ -175,7 +224,7 @@ def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions) -> 
         for schema in (None, *schemas.values()):
             plans[schema] = RulesPlan.of(stored[schema.pk if schema else None], wanted.get(schema, []))
         for schema, plan in plans.items():
-            apply(plan, locked, schema=schema)
+            apply(plan, locked, schema=schema, who=who)
         if not all(plan.is_empty for plan in plans.values()):
             rules.changed(locked.pk)
             locked.refresh_from_db(fields=["configuration_version"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # A tenant has few rules and schemas; one with many is warned of the first.
 _MOST_WRITES = 10_000
+_MOST_NAMED = 3
 _TYPES_BY_OPERATOR = {"numeric": frozenset({"number"}), "anything-but": SCALARS}
 _TEXT = frozenset({"string"})
 
@@ -84,6 +85,21 @@ def of_buses(rules: Sequence[Owned], buses: Mapping[str, EventBus]) -> list[Warn
     return found
 
 
+def of_order(rules: Sequence[Owned], schemas: Mapping[str, Paths]) -> list[Warned]:
+    """Which rules are for writes that earlier ones are for, too. None of them is in another's way, but one is later."""
+    found = []
+    earlier: list[tuple[Owned, set[tuple[str, str]]]] = []
+    for rule in _awake(rules):
+        writes = {(schema, method) for schema in _schemas_of(rule, schemas) for method in _operations_of(rule)}
+        before = [str(one) for one, theirs in earlier if not writes.isdisjoint(theirs)]
+        if before:
+            more = [f"{len(before) - _MOST_NAMED} more"] if len(before) > _MOST_NAMED else []
+            named = ", ".join([*before[:_MOST_NAMED], *more])
+            found.append(Warned(rule, f"goes out after the events of {named} for the same write; all are sent"))
+        earlier.append((rule, writes))
+    return found
+
+
 def _awake(rules: Sequence[Owned]) -> list[Owned]:
     return [rule for rule in rules if rule.document["enabled"]]
 
@@ -107,6 +123,8 @@ def _of_rule(rule: Owned, schemas: Mapping[str, Paths]) -> Iterator[str]:
         yield from (f"the tenant has no schema '{name}'" for name in names if name not in schemas)
     known = [schemas[name] for name in _schemas_of(rule, schemas)]
     if not known:
+        if names:
+            yield "matches nothing until there is a schema that it names"
         return
     yield from _of_filter(rule, known)
     fields = rule.document["fields"] or {}
@@ -162,7 +180,7 @@ def _repeated(rules: Sequence[Owned], schemas: Mapping[str, Paths]) -> Iterator[
     for rule in rules:
         document = rule.document
         for schema in _schemas_of(rule, schemas):
-            for operation in document["operations"] or WRITES:
+            for operation in _operations_of(rule):
                 detail_type = rule_checks.rendered(document["detail_type"], schema_name=schema, operation=operation)
                 kind = (document["eventbridge_arn"], document["source"], detail_type, schema, operation)
                 earlier = senders[kind]
@@ -178,6 +196,10 @@ def _repetition(earlier: Owned, rule: Owned, example: str) -> str:
     conditions = any(one.document["filter"] or one.document["on_change"] for one in (earlier, rule))
     sends = "may send" if conditions else "sends"
     return f"{sends} the same kind of event to the same bus as {earlier}, and later: for {example}, for one"
+
+
+def _operations_of(rule: Owned) -> list[str]:
+    return rule.document["operations"] or [str(method) for method in WRITES]
 
 
 def _schemas_of(rule: Owned, schemas: Mapping[str, Paths]) -> list[str]:

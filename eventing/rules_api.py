@@ -35,10 +35,11 @@ class RulesViewSet(ManagementViewSet):
         return _rules(owner)
 
     def update(self, request: Request, tenant: str) -> Response:
-        owner = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key.tenant
+        api_key = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key
         check_parameters(request, [])
         value = request.data if request.stream is not None else None
-        return _rules(rule_lists.replace(owner, value, preconditions_of(request)))
+        who = f"API key {api_key}"
+        return _rules(rule_lists.replace(api_key.tenant, value, preconditions_of(request), who=who))
 
 
 def _rules(tenant: Tenant) -> Response:

@@ -39,15 +39,18 @@ def plan(paths: Iterable[Path]) -> list[TenantPlan]:
     return _plans(_documents(paths), Tenant.objects.all())
 
 
-def carry_out(paths: Iterable[Path]) -> list[TenantPlan]:
-    """Import the files, all of them or none. Returns what was done, by tenant. Raises ImportRefused."""
+def carry_out(paths: Iterable[Path], *, who: str = "import_tenant_properties") -> list[TenantPlan]:
+    """Import the files, all of them or none. Returns what was done, by tenant. Raises ImportRefused.
+
+    `who` is told in the history of the rules.
+    """
     documents = _documents(paths)
     with transaction.atomic(durable=True):
         # Imports of a tenant wait for each other here; writes of its items, which refer to it, do not wait.
         plans = _plans(documents, Tenant.objects.select_for_update(no_key=True))
         for tenant_plan in plans:
             if not tenant_plan.is_empty:
-                _apply(tenant_plan)
+                _apply(tenant_plan, who)
     return plans
 
 
@@ -106,15 +109,15 @@ def _key_problems(tenant_plan: TenantPlan) -> Iterator[Problem]:
             yield Problem(file, message, json_path="$.meta.key")
 
 
-def _apply(tenant_plan: TenantPlan) -> None:
+def _apply(tenant_plan: TenantPlan, who: str) -> None:
     tenant = _apply_to_tenant(tenant_plan)
     if tenant_plan.changes_feedback:
         _apply_feedback(tenant_plan.wanted.feedback_bus, tenant)
-    rule_lists.apply(tenant_plan.rules, tenant, schema=None)
+    rule_lists.apply(tenant_plan.rules, tenant, schema=None, who=who)
     for schema_plan in tenant_plan.schemas:
         if schema_plan.lines:
             schema = _apply_to_schema(schema_plan, tenant)
-            rule_lists.apply(schema_plan.rules, tenant, schema=schema)
+            rule_lists.apply(schema_plan.rules, tenant, schema=schema, who=who)
     if tenant_plan.changes_rules:
         rules.changed(tenant.pk)
 

@@ -11,7 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from eventing.models import EventBus, OutboxEvent, OutboxStatus
+from eventing import rule_edits
+from eventing.models import EventBus, OutboxEvent, OutboxStatus, OutputRule
 from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
 from tests.admin_pages import url_of
@@ -115,3 +116,35 @@ def test_draw(chromium: Browser, live_server: LiveServer, settings: Settings) ->
                 if name == "live":
                     page.wait_for_selector("#rows tr")
                 page.screenshot(path=IMAGES / f"admin-{name}{suffix}.png")
+
+
+def some_rules(tenant: Tenant) -> OutputRule:
+    """More rules of the shop: the one that is given has a history."""
+    sold = a_rule(tenant, position=2, schema_names=["petstore"], operations=["PUT", "PATCH"])
+    sold.source = "shop"
+    rule_edits.change(sold, who="grace")
+    sold.filter, sold.on_change, sold.fields = {"status": ["sold"]}, ["status"], {"mask": ["name"]}
+    rule_edits.change(sold, who="ada")
+    a_rule(tenant, position=3, schema_names=["invoices"], operations=["DELETE"])
+    rule_edits.switch(a_rule(tenant, position=4, source="audit"), on=False, who="ada")
+    a_rule(tenant, schema=tenant.schemas.get(name="reviews"), eventbridge_arn=f"{BUS}-reviews", source="reviews")
+    return sold
+
+
+def test_draw_rules(chromium: Browser, live_server: LiveServer, settings: Settings) -> None:
+    settings.BLOCKFORGER_ENVIRONMENT = "staging"
+    tenant = a_shop()
+    rule = some_rules(tenant)
+    admin = User.objects.create_user("ada", is_staff=True)
+    Membership.objects.create(tenant=tenant, user=admin, role="admin")
+    pages = {
+        "rules": f"{url_of(OutputRule, 'changelist')}?tenant={tenant.name}",
+        "rule": url_of(OutputRule, "change", rule.pk),
+        "rule-history": url_of(OutputRule, "history", rule.pk),
+    }
+    with signed_in(chromium, live_server, admin) as page:
+        for name, path in pages.items():
+            opened(page, live_server, path)
+            if name == "rule":
+                page.wait_for_selector(".preview-entry:not(:empty)")
+            page.screenshot(path=IMAGES / f"admin-{name}.png")

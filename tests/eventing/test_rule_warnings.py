@@ -79,6 +79,25 @@ def test_a_rule_that_may_mean_nothing_is_warned_of(rule: dict[str, Any], message
     assert told(rule) == [message]
 
 
+def test_a_rule_for_schemas_that_are_not_there_is_warned_of() -> None:
+    assert told({"schema_names": ["cats"]}) == [
+        "rule 1: the tenant has no schema 'cats'",
+        "rule 1: matches nothing until there is a schema that it names",
+    ]
+
+
+def test_a_rule_is_told_to_be_later_than_those_of_the_same_writes_and_shadowed_by_none() -> None:
+    one = {"operations": ["POST"], "schema_names": ["pets"]}
+    written: list[dict[str, Any]] = [{}, {"operations": ["PUT"]}, one, {"enabled": False}, {}]
+    documents, _ = rule_documents.read([{"eventbridge_arn": BUS, **rule} for rule in written])
+    paths = {name: rule_warnings.paths_of(PET, "id") for name in ("orders", "pets")}
+    assert list(map(str, rule_warnings.of_order(rule_warnings.owned({None: documents}), paths))) == [
+        "rule 2: goes out after the events of rule 1 for the same write; all are sent",
+        "rule 3: goes out after the events of rule 1 for the same write; all are sent",
+        "rule 5: goes out after the events of rule 1, rule 2, rule 3 for the same write; all are sent",
+    ]
+
+
 def test_a_schemas_rule_for_other_schemas_only_is_warned_of() -> None:
     assert told({"schema_names": ["orders"]}, schema="pets") == [
         "schema pets, rule 1: matches nothing, for it names other schemas only"

@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 
 from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing import aws
-from eventing.models import OutboxEvent, OutputRule, Replay
+from eventing.models import OutboxEvent, OutputRule, Replay, RuleChange
 from tenants.models import ApiKey, LedgerEntry
 from tests.eventing.doors import Ask, envelope
 from tests.eventing.tenant_folders import a_folder
@@ -239,6 +239,7 @@ ADMIN_MODELS = (
     *("tenants.tenant", "tenants.membership", "tenants.apikey", "tenants.tokenaccount", "tenants.ledgerentry"),
     *("backend.schema", "backend.item", "backend.operationrecord"),
     *("eventing.outputrule", "eventing.eventbus", "eventing.outboxevent", "eventing.replay", "eventing.lane"),
+    "eventing.rulechange",
     "auth.user",
 )
 
@@ -280,6 +281,17 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
     "admin/dashboard/<str:name>/": _at("/admin/dashboard/victim/"),
     "admin/live/<str:name>/": _at("/admin/live/victim/?schema=hidden"),
     "admin/live/<str:name>/events/": _at("/admin/live/victim/events/"),
+    "admin/eventing/outputrule/preview/": lambda world: [
+        f"/admin/eventing/outputrule/preview/?{query}"
+        for query in (f"rule={world.of_victim(OutputRule).pk}", "tenant=victim", "rule=x", "")
+    ],
+    "admin/eventing/outputrule/order/": _at("/admin/eventing/outputrule/order/?tenant=victim"),
+    "admin/eventing/outputrule/<path:object_id>/switch/": lambda world: [
+        f"/admin/eventing/outputrule/{world.of_victim(OutputRule).pk}/switch/"
+    ],
+    "admin/eventing/rulechange/<path:object_id>/restore/": lambda world: [
+        f"/admin/eventing/rulechange/{world.of_victim(RuleChange).pk}/restore/"
+    ],
     "admin/^(?P<app_label>tenants|auth|backend|eventing)/$": lambda _: [
         f"/admin/{label}/" for label in ("auth", "tenants", "backend", "eventing")
     ],

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("nudged")
 
 # What a page has for those who may change something.
-OFFERS = re.compile(r'name="_save|name="_addanother|/add/["?]|/delete/["?]|/rotate/"|/revoke/"|name="action"')
+OFFERS = re.compile(
+    r'name="_save|name="_addanother|/add/["?]|/delete/["?]|/rotate/"|/revoke/"|/restore/"|/switch/"|data-move|name="action"'
+)
 
 SHOWN_AGAIN = ("", "<path:object_id>/history/")
 

@@ -16,12 +16,12 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from blockforger.backend.models import Item, OperationRecord, Schema
-from eventing import consuming
-from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay
+from eventing import consuming, rule_edits
+from eventing.models import AllowedBus, EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, Replay, RuleChange
 from tenants import balances
 from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Tenant
 from tenants.models import Permission as Permissions
-from tests.cast import PET, a_key, a_rule, a_schema, a_tenant
+from tests.cast import PET, a_key, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ OWNED: dict[str, str] = {
     "eventing.AllowedBus": "tenant",
     "eventing.OutputRule": "tenant",
     "eventing.FeedbackBus": "tenant",
+    "eventing.RuleChange": "tenant",
     "eventing.OutboxEvent": "tenant",
     "eventing.Replay": "tenant",
 }
@@ -141,7 +142,7 @@ def _a_full_tenant(name: str, *, word: str) -> tuple[Tenant, str, str]:
     a_schema(tenant, "petstore", {**PET, "title": word})
     arn = f"{BUS}{word}"
     AllowedBus.objects.create(tenant=tenant, arn_pattern=arn)
-    a_rule(tenant, eventbridge_arn=arn, source=word)
+    rule_edits.add(OutputRule(tenant=tenant, eventbridge_arn=arn, source=word), who=word)
     FeedbackBus.objects.create(tenant=tenant, eventbridge_arn=arn)
     EventBus.objects.create(arn=arn)
     for number in range(1, 4):
@@ -198,5 +199,5 @@ def text_of(response: Any) -> str:
 
 MODELS_WITH_THE_MARK: tuple[type[Model], ...] = (
     *(Tenant, ApiKey, LedgerEntry, Schema, Item, OperationRecord),
-    *(OutputRule, EventBus, OutboxEvent, Replay),
+    *(OutputRule, RuleChange, EventBus, OutboxEvent, Replay),
 )

@@ -8,7 +8,7 @@ from blockforger.backend.live_indexes import AddIndexWithoutLock
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("eventing", "0009_outbox_dead")]
+    dependencies = [("eventing", "0010_outbox_dead")]
 
     operations = [
         AddIndexWithoutLock(

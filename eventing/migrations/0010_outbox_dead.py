@@ -8,7 +8,7 @@ from blockforger.backend.live_indexes import AddIndexWithoutLock
 class Migration(migrations.Migration):
     atomic = False
 
-    dependencies = [("eventing", "0008_rule_conditions")]
+    dependencies = [("eventing", "0009_rule_changes")]
 
     operations = [
         AddIndexWithoutLock(
