@@ -254,11 +254,14 @@ UNFOLD = {
     "STYLES": [lambda _: static("blockforger/admin.css")],
     "SCRIPTS": [lambda _: static("blockforger/admin.js")],
     "ENVIRONMENT": "tenants.admin_site.environment",
+    "DASHBOARD_CALLBACK": "eventing.admin_dashboard.overview",
     "SHOW_HISTORY": True,
     "BORDER_RADIUS": "6px",
     "SIDEBAR": {"show_search": False, "show_all_applications": False, "navigation": "blockforger.navigation.groups"},
     "ACCOUNT": {"navigation": "blockforger.navigation.account"},
 }
+# How many people may watch events as they pass, of each web process: each of them holds one of its threads.
+BLOCKFORGER_LIVE_TAILS = env.int("BLOCKFORGER_LIVE_TAILS", default=8)
 # Pre-filled in the admin's form for a new rule; a rule in a file names its bus.
 BLOCKFORGER_DEFAULT_BUS_ARN = env.str(
     "BLOCKFORGER_DEFAULT_BUS_ARN", default="arn:aws:events:us-east-1:720291373173:event-bus/default"

@@ -17,6 +17,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from blockforger.backend import admin as backend_admin
 from eventing import (
+    admin_dashboard,
     admin_deliveries,
     admin_explain,
     admin_files,
@@ -124,6 +125,8 @@ class SchemaForm(backend_admin.SchemaForm):
 backend_admin.SchemaAdmin.form = SchemaForm
 TenantAdmin.inlines = [*TenantAdmin.inlines, FeedbackBusInline, AllowedBusInline]
 TenantAdmin.linked += [OutboxEvent]
+TenantAdmin.linked_pages += [("admin:dashboard", "dashboard"), ("admin:live_tail", "live")]
+admin_dashboard.register()
 
 
 def _patterns_on_page(formset: forms.BaseInlineFormSet) -> list[str]:

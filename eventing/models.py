@@ -335,8 +335,7 @@ class OutboxEvent(models.Model):
                 name="outbox_waiting_in_stream",
             ),
             models.Index(fields=["tenant", "id"], name="outbox_of_a_tenant"),
-            # For those who look back. No write pays for these two: one is touched when an event dies, the other when
-            # it is settled.
+            # For those who look back. What is delivered at the first attempt enters but the second, and only then.
             models.Index(
                 fields=["tenant", "id"], condition=Q(status=OutboxStatus.DEAD), name="outbox_dead_of_a_tenant"
             ),
@@ -344,6 +343,12 @@ class OutboxEvent(models.Model):
                 fields=["tenant", "schema_name", "item_key", "id"],
                 condition=Q(status__in=[OutboxStatus.DELIVERED, OutboxStatus.DEAD]),
                 name="outbox_settled_of_an_item",
+            ),
+            # The last condition keeps it from being taken for the publishers' questions, as above.
+            models.Index(
+                fields=["tenant", "id"],
+                condition=Q(status=OutboxStatus.PENDING, next_attempt_at__isnull=False, tenant__gte=0),
+                name="outbox_retried_of_a_tenant",
             ),
         ]
         constraints = [

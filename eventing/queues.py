@@ -12,6 +12,7 @@ reads it before; an event that is found behind one of its stream that waits is g
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -25,7 +26,6 @@ from eventing.models import OutboxEvent, OutboxStatus, QueueKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from datetime import datetime
 
     from django.db.models import QuerySet
 
@@ -104,6 +104,13 @@ WHERE {is_ready} AND this.lane = %(lane)s AND this.bus_arn = %(bus_arn)s AND thi
     AND {kind} = %(kind)s
 ORDER BY this.sequence, this.place, this.id LIMIT %(at_most)s
 """)
+_TIME_OF_FIRST = _as_indexed("""
+SELECT this.tenant_id, this.time
+FROM eventing_outboxevent AS this
+WHERE {is_ready} AND this.lane = %(lane)s AND this.bus_arn = %(bus_arn)s AND this.tenant_id = %(tenant_id)s
+    AND {kind} = %(kind)s
+ORDER BY this.sequence, this.place, this.id LIMIT 1
+""")
 _DUE_IN_LANE = """
 SELECT id FROM eventing_outboxevent
 WHERE status = 'pending' AND lane >= 0 AND lane = %(lane)s AND next_attempt_at <= %(at)s
@@ -164,6 +171,19 @@ def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> lis
         # Their next events lie behind the backlog of an item that waits.
         found = [one for one in found if one.queue not in stuck] + _firsts(stuck, at_most=_FURTHER)
     return _in_turns(found)[:at_most]
+
+
+def heads(lane_ids: Iterable[int], *, at_most: int, at: datetime) -> list[tuple[int, datetime]]:
+    """Tenant and time of the first event of that many queues of each lane, but for those of paused buses and replays.
+
+    For those who look on: it changes nothing.
+    """
+    found = _walk([_first(lane) for lane in lane_ids], at_most=at_most, at=at)
+    walked = [queue for queue in found if queue.kind != QueueKind.REPLAYED]
+    if not walked:
+        return []
+    rows = _of_each(Queue._fields, walked, _TIME_OF_FIRST)
+    return [(tenant, moment) for tenant, time in rows if (moment := moment_of(time))]
 
 
 def read(ids: Sequence[UUID]) -> list[Ready]:
@@ -290,6 +310,12 @@ def _of_key(select: str, columns: Iterable[str], constants: Iterable[str]) -> st
     """The query with the columns of `key` in the places of its parameters, but for what is the same for all."""
     places = {column: f"key.{column}" for column in columns} | {name: f"%({name})s" for name in constants}
     return select % places
+
+
+def moment_of(time: datetime | str | None) -> datetime | None:
+    """A time that a statement of ours gave: a text, or one without a zone, on SQLite."""
+    moment = datetime.fromisoformat(time) if isinstance(time, str) else time
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 def _moment(at: datetime) -> Any:

@@ -13,8 +13,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth import admin as auth_admin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import ValidationError
-from django.db import connection
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import connection, transaction
 from django.http import Http404
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -146,6 +146,31 @@ class MembershipAdmin(ModelAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Membership | None = None) -> tuple[str, ...]:
         return ("tenant", "user") if obj else ()
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Membership | None:
+        """The membership; while it is changed or deleted, nobody else changes who the members of its tenant are."""
+        membership = super().get_object(request, object_id, from_field)
+        if membership is None or request.method != "POST":
+            return membership
+        members.lock([membership.tenant_id])
+        return super().get_object(request, object_id, from_field)  # as it is by now
+
+    def get_deleted_objects(
+        self, objs: Sequence[Membership] | QuerySet[Membership], request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """Stops at the last owners of a tenant, who may be chosen together in the list."""
+        if losing := members.without_an_owner([membership.pk for membership in objs]):
+            stay = [f"The last owner of {tenant}: make somebody else the owner first" for tenant in losing]
+            return [], {}, set(), stay
+        return super().get_deleted_objects(objs, request)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Membership]) -> None:
+        chosen = list(queryset)
+        members.lock({membership.tenant_id for membership in chosen})
+        if members.without_an_owner([membership.pk for membership in chosen]):
+            raise PermissionDenied
+        super().delete_queryset(request, queryset)
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_delete_permission(request, obj) and (
             not isinstance(obj, Membership) or members.keeps_an_owner(obj.tenant, without=[obj.pk])
@@ -168,6 +193,8 @@ class TenantAdmin(Editable):
     empty_text = "A tenant owns schemas, keys, rules and tokens. You see those of which you are a member."
     # Models whose lists the page links to; they have a TenantFilter. Other apps add theirs, as they do with `inlines`.
     linked: ClassVar[list[type[Model]]] = [ApiKey, LedgerEntry]
+    # Names and labels of pages whose URLs end with the tenant's name, which it links to first.
+    linked_pages: ClassVar[list[tuple[str, str]]] = []
 
     # Those of the further pages that other pages lead to.
     without_button: ClassVar[list[str]] = []
@@ -243,11 +270,15 @@ class TenantAdmin(Editable):
     @admin.display(description="see also")
     def links(self, tenant: Tenant) -> SafeString:
         linked = [self.admin_site.get_model_admin(model).opts for model in self.linked]
+        pages = [(reverse(name, args=[tenant.name]), label) for name, label in self.linked_pages]
         lists = [
-            (reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist"), tenant.name, opts.verbose_name_plural)
+            (
+                f"{reverse(f'admin:{opts.app_label}_{opts.model_name}_changelist')}?tenant={tenant.name}",
+                opts.verbose_name_plural,
+            )
             for opts in linked
         ]
-        return format_html_join(" · ", '<a href="{}?tenant={}">{}</a>', lists)
+        return format_html_join(" · ", '<a href="{}">{}</a>', [*pages, *lists])
 
     @admin.display(description="top up")
     def top_up(self, tenant: Tenant) -> SafeString:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.http import HttpResponseRedirect
@@ -54,6 +54,8 @@ class Site(UnfoldAdminSite):
     login_form = SignInForm
     site_url = None  # there are no pages beside it
     index_title = "Overview"
+    # Route, view and name of pages that belong to no model. Other apps add theirs.
+    more_pages: ClassVar[list[tuple[str, Callable[..., Any], str]]] = []
 
     def has_permission(self, request: HttpRequest) -> bool:
         return self.has_signed_in(request) and not two_factor.is_wanting(request)
@@ -81,6 +83,7 @@ class Site(UnfoldAdminSite):
             path("two-factor/set-up/", self._before_second_factor(pages.set_up), name="two_factor_set_up"),
             path("two-factor/recovery-codes/", self.admin_view(pages.recovery_codes), name="two_factor_codes"),
             path("two-factor/turn-off/", self.admin_view(pages.turn_off), name="two_factor_turn_off"),
+            *(path(route, self.admin_view(view), name=name) for route, view, name in self.more_pages),
         ]
         # Nothing here has a page elsewhere, and that URL tells which numbers of rows there are.
         return own + [pattern for pattern in super().get_urls() if getattr(pattern, "name", "") != "view_on_site"]

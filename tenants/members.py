@@ -8,14 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tenants.models import Membership, Role
+from tenants.models import Membership, Role, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-
-    from tenants.models import Tenant
 
 OPERATOR = "operator"
 """What a superuser is, in every tenant."""
@@ -54,6 +52,21 @@ def access_of(user: AbstractBaseUser | AnonymousUser) -> Access:
     if getattr(user, "is_superuser", False):
         return Access(is_operator=True, roles={})
     return Access(is_operator=False, roles=dict(Membership.objects.filter(user=user.pk).values_list("tenant", "role")))
+
+
+def lock(tenant_ids: Iterable[int]) -> None:
+    """Wait until nobody else changes who the members of these tenants are, or imports their files.
+
+    Whoever asks `keeps_an_owner` before a change asks this first, in the same transaction: two owners who demote each
+    other would both be told that there is another.
+    """
+    list(Tenant.objects.select_for_update(no_key=True).filter(pk__in=tenant_ids).order_by("pk").values_list("pk"))
+
+
+def without_an_owner(leaving: Collection[int]) -> list[Tenant]:
+    """The tenants that lose their last owners with these memberships."""
+    tenants = Tenant.objects.filter(memberships__in=leaving, memberships__role=Role.OWNER).distinct()
+    return [tenant for tenant in tenants if not keeps_an_owner(tenant, without=leaving)]
 
 
 def keeps_an_owner(tenant: Tenant, without: Iterable[int]) -> bool:

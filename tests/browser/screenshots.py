@@ -19,11 +19,13 @@ from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
 from tests.admin_pages import url_of
 from tests.browser.test_admin import DESKTOP, PHONE, opened, signed_in
+from tests.browser.test_dashboard import _streams_end
 from tests.browser.test_rule_pages import a_file
 from tests.cast import BUS, PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
 from tests.eventing.event_bridge import EventBridge, event_bridge, failed
 from tests.eventing.tenant_folders import rules_property
+from tests.eventing.test_dashboards import came_in, sent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -34,7 +36,7 @@ IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 
 TALL = (1280, 1000)
 
-__all__ = ["event_bridge"]
+__all__ = ["_streams_end", "event_bridge"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
@@ -47,6 +49,7 @@ def a_shop() -> Tenant:
     a_rule(tenant, operations=["POST", "PUT"], schema_names=["orders"], eventbridge_arn=BUS)
     a_rule(tenant, position=1, source="petstore", detail_type="{schema_id}.{operation}")
     EventBus.objects.create(arn=BUS, verified_at=timezone.now())
+    a_day_of(tenant)
     key = a_key(tenant, permissions=[Permission.BACKEND_CALLS, Permission.READ_EVENTS])
     api_keys.create(tenant, name="warehouse", permissions=[Permission.BACKEND_CALLS])
     for number, name in enumerate(["Fluffy", "Rex", "Whiskers", "Bubbles", "Coco"], start=1):
@@ -59,6 +62,34 @@ def a_shop() -> Tenant:
     OutboxEvent.objects.filter(sequence=5).update(
         status=OutboxStatus.DEAD, attempts=1, error_code="MalformedDetail", error_message="Detail is malformed."
     )
+    return tenant
+
+
+def a_day_of(tenant: Tenant) -> None:
+    """Events of the last hours, out and in."""
+    now = timezone.now()
+    for hours in range(23, 0, -1):
+        at = now - timedelta(hours=hours)
+        for number in range(3 + (hours * 7) % 11):
+            died = hours % 9 == 4 and number == 0
+            sent(
+                tenant,
+                at,
+                status=OutboxStatus.DEAD if died else OutboxStatus.DELIVERED,
+                next_attempt_at=at if died else None,
+                delivered_at=None if died else at + timedelta(milliseconds=60 + 12 * number),
+                attempts=1,
+            )
+        for number in range(2 + (hours * 5) % 7):
+            came_in(tenant, at, status=422 if hours % 8 == 3 and number == 0 else 201)
+
+
+def a_new_shop() -> Tenant:
+    """A tenant that is one request away from its first event."""
+    tenant = a_tenant("new_shop")
+    a_schema(tenant, "orders")
+    a_rule(tenant)
+    a_key(tenant)
     return tenant
 
 
@@ -75,6 +106,9 @@ def pages_of(tenant: Tenant) -> dict[str, str]:
         "timeline": timeline(tenant.name, "petstore", "pet-1"),
         "replay": f"{url_of(OutboxEvent, 'changelist')}replay/?tenant={tenant.name}&status=dead",
         "second-factor": "/admin/two-factor/set-up/",
+        "dashboard": "/admin/dashboard/petstore_demo/",
+        "live": "/admin/live/petstore_demo/",
+        "first-event": "/admin/dashboard/new_shop/",
     }
 
 
@@ -120,15 +154,18 @@ def test_draw(chromium: Browser, live_server: LiveServer, settings: Settings) ->
     tenant = a_shop()
     owner = User.objects.create_user("ada", is_staff=True)
     Membership.objects.create(tenant=tenant, user=owner, role="owner")
+    Membership.objects.create(tenant=a_new_shop(), user=owner, role="owner")
     pages = pages_of(tenant)
     for size, theme, suffix, names in (
         (DESKTOP, "light", "", pages.keys()),
-        (DESKTOP, "dark", "-dark", ["tenant"]),
-        (PHONE, "light", "-phone", ["keys", "timeline"]),
+        (DESKTOP, "dark", "-dark", ["tenant", "dashboard"]),
+        (PHONE, "light", "-phone", ["keys", "timeline", "dashboard"]),
     ):
         with signed_in(chromium, live_server, owner, size, theme) as page:
             for name in names:
                 opened(page, live_server, pages[name])
+                if name == "live":
+                    page.wait_for_selector("#rows tr")
                 page.screenshot(path=IMAGES / f"admin-{name}{suffix}.png")
 
 

@@ -288,6 +288,9 @@ ADMIN_SITE: dict[str, Callable[[World], list[str]]] = {
         for verb in ("rotate", "revoke")
     },
     **DELIVERIES,
+    "admin/dashboard/<str:name>/": _at("/admin/dashboard/victim/"),
+    "admin/live/<str:name>/": _at("/admin/live/victim/?schema=hidden"),
+    "admin/live/<str:name>/events/": _at("/admin/live/victim/events/"),
     "admin/eventing/outputrule/preview/": lambda world: [
         f"/admin/eventing/outputrule/preview/?{query}"
         for query in (f"rule={world.of_victim(OutputRule).pk}", "tenant=victim", "rule=x", "")

@@ -37,7 +37,7 @@ def groups_of(client: Client) -> dict[str, list[str]]:
 def test_a_member_is_led_to_what_is_the_tenants_and_not_to_the_platforms(role: str) -> None:
     assert groups_of(a_member(a_tenant(), role)) == {
         "": ["Overview"],
-        "Configuration": ["Tenants", "Schemas", "Output rules", "API keys"],
+        "Configuration": ["Tenants", "Schemas", "Output rules", "Rule history", "API keys"],
         "Data": ["Items"],
         "Events": ["Outbox", "Inbox", "Replays"],
         "Account": ["Tokens", "Ledger", "Members"],
