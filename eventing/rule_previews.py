@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from blockforger.backend import samples
+from blockforger.backend import example_payloads
 from blockforger.backend.models import WRITES, Item, Schema
 from eventing import explanations, rule_warnings, rules
 from eventing.explanations import Write
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from eventing.models import OutputRule
 
 MAX_KEYS_OFFERED = 20
+# What stands for a schema where the tenant has none yet.
+_SAMPLE_SCHEMA = "sample"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def of(draft: OutputRule, wish: Wish) -> Preview:
     stored = Item.objects.filter(schema=schema.pk).order_by("-pk")
     item = stored.filter(key=wish.key).first() if wish.key and "\0" not in wish.key else None
     document = schema.parsed_document()
-    payload = wish.payload or (item.payload if item else samples.sample_of(document, schema.key_field))
+    payload = wish.payload or (item.payload if item else example_payloads.of_document(document, schema.key_field))
     write = Write.of(operation, payload, before=None, key_field=schema.key_field)
     [found] = explanations.explain_by([rule], draft.tenant, schema, write)
     [sent] = explanations.explain_by([unconditional], draft.tenant, schema, write)
@@ -85,5 +87,5 @@ def _schemas_for(rule: Rule, draft: OutputRule) -> Sequence[Schema]:
     """The schemas that the rule is for; of one that is for none, a schema as it might come to be."""
     stored = draft.tenant.schemas.order_by("name")
     known = [schema for schema in stored if any(rules.may_match(rule, schema, method) for method in WRITES)]
-    name = (draft.schema and draft.schema.name) or next(iter(rule.schema_names), samples.SAMPLE_KEY)
+    name = (draft.schema and draft.schema.name) or next(iter(rule.schema_names), _SAMPLE_SCHEMA)
     return known or [Schema(pk=rule.schema_id, tenant=draft.tenant, name=name, document="{}")]

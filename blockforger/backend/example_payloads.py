@@ -30,13 +30,17 @@ _BY_FORMAT = {
 
 def of(schema: Schema) -> tuple[JsonObject, bool]:
     """An item, with its key, and whether the schema takes it: what patterns and conditions ask for is not invented."""
-    document = schema.parsed_document()
+    payload = of_document(schema.parsed_document(), schema.key_field)
+    return payload, not json_schemas.compiled(schema).violations(payload)
+
+
+def of_document(document: JsonObject, key_field: str) -> JsonObject:
+    """The same of a schema's document, whether it fits or not."""
     value = _value(document, document, _DEPTH)
     payload: JsonObject = value if isinstance(value, dict) else {}
-    if schema.key_field not in payload:
-        types = json_schemas.key_types(document, schema.key_field)
-        payload = {schema.key_field: KEY if "string" in types else 1, **payload}
-    return payload, not json_schemas.compiled(schema).violations(payload)
+    if key_field not in payload:
+        payload = {key_field: KEY if "string" in json_schemas.key_types(document, key_field) else 1, **payload}
+    return payload
 
 
 def _value(schema: JsonValue, document: JsonObject, depth: int) -> JsonValue:

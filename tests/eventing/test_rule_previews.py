@@ -35,14 +35,14 @@ class TestPreviews:
             "DetailType": "petstore.POST",
             "EventBusName": BUS,
             "Resources": [
-                "urn:blockforger:item:mytenant:petstore:text",
+                "urn:blockforger:item:mytenant:petstore:example",
                 "urn:blockforger:event:{id}:{sequence}",
             ],
             "Detail": {
                 "tenant": "mytenant",
                 "rootSchema": "petstore",
                 "operation": "POST",
-                "payload": {"id": "text", "name": "***", "status": "available"},
+                "payload": {"id": "example", "name": "***", "status": "available"},
             },
         }
         assert (found.mismatch, found.schemas, found.operations) == (
