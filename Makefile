@@ -36,7 +36,7 @@ test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL
 	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2 $(PYTEST_OPTIONS)
 
 test-browser: setup ## Look at every page of the admin in Chromium
-	BLOCKFORGER_REQUIRE_SERVICES=1 $(BIN)/pytest tests/browser
+	BLOCKFORGER_REQUIRE_SERVICES=1 $(BIN)/pytest -n 2 tests/browser $(PYTEST_OPTIONS)
 
 coverage: setup ## Run the tests on PostgreSQL and Redis and report what they cover
 	$(MAKE) test-services PYTEST_OPTIONS='--cov --cov-report=term'
