@@ -16,6 +16,7 @@ from benchmarks.report import RATIOS, TIMES
 if TYPE_CHECKING:
     from pathlib import Path
 
+CAPACITY = ratio("post_vs_drf", "POST", "DRF POST")
 EVENTS = ratio("publish_vs_outbox_package", "ours", "slower", "faster")
 
 
@@ -52,13 +53,17 @@ def test_a_figure_that_cannot_be_made_is_missing_not_kept(results: Results) -> N
     assert results.missing == {EVENTS.name: "npm is not here"}
 
 
-def test_the_page_has_room_for_the_tables(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = tmp_path / "docs" / "performance.md"
+def test_the_pages_have_room_for_the_tables(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, scaling = (tmp_path / "docs" / name for name in ("performance.md", "scaling.md"))
     page.parent.mkdir()
     shutil.copy(report.PAGE, page)
+    shutil.copy(report.SCALING, scaling)
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr(report, "SCALING", scaling)
     monkeypatch.setattr(report, "IMAGES", tmp_path / "docs" / "images")
+    results.note(CAPACITY, {"POST": [4321.0], "DRF POST": [2.0]}, {}, unit="requests/s", runs=1)
     results.save()
     report.main()
-    assert page.read_text().count("not measured yet") == len(RATIOS) + len(TIMES)
+    assert page.read_text().count("not measured yet") == len(RATIOS) + len(TIMES) - 1
+    assert "| writes over REST (POST) | 4,321 |" in scaling.read_text()
