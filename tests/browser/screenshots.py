@@ -56,10 +56,11 @@ def a_shop() -> Tenant:
         write(tenant, key, "POST", f"pet-{number}", name=name)
     handle(json.dumps(envelope(Ask("PUT", {"id": "pet-1", "name": "Fluffy II"}, "petstore_demo", "petstore", key))))
     handle(json.dumps(envelope(Ask("PUT", {"id": "pet-9", "name": "Nobody"}, "petstore_demo", "petstore", key))))
-    OutboxEvent.objects.filter(sequence__lte=4).update(
+    shown = OutboxEvent.objects.filter(item_key__startswith="pet-")
+    shown.filter(sequence__lte=4).update(
         status=OutboxStatus.DELIVERED, delivered_at=F("time") + timedelta(milliseconds=84), attempts=1
     )
-    OutboxEvent.objects.filter(sequence=5).update(
+    shown.filter(sequence=5, place=0).update(
         status=OutboxStatus.DEAD, attempts=1, error_code="MalformedDetail", error_message="Detail is malformed."
     )
     return tenant
@@ -102,7 +103,7 @@ def pages_of(tenant: Tenant) -> dict[str, str]:
         "revoke": f"{url_of(ApiKey, 'changelist')}{key.pk}/revoke/",
         "tokens": url_of(TokenAccount, "change", tenant.pk),
         "outbox": f"{url_of(OutboxEvent, 'changelist')}?schema=petstore",
-        "event": url_of(OutboxEvent, "change", OutboxEvent.objects.get(status=OutboxStatus.DEAD).pk),
+        "event": url_of(OutboxEvent, "change", OutboxEvent.objects.get(error_code="MalformedDetail").pk),
         "timeline": timeline(tenant.name, "petstore", "pet-1"),
         "replay": f"{url_of(OutboxEvent, 'changelist')}replay/?tenant={tenant.name}&status=dead",
         "second-factor": "/admin/two-factor/set-up/",
