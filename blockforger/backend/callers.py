@@ -21,7 +21,7 @@ from tenants.errors import PermissionMissing
 from tenants.models import ApiKey, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from tenants.models import Permission
 
@@ -60,16 +60,7 @@ def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
 
     Whether the key is the one that was sent, and valid, is still to be checked.
     """
-    if not asked:
-        return {}
-    shape = rows.shape_of(len(asked))
-    if shape is None:
-        values: list[str] = [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
-    else:
-        values = [text for pair in asked for text in pair]
-    found = {}
-    for prefix, name, *columns in rows.fetched(_query(shape), values):
-        found[prefix, name] = _unchanged((prefix, name), columns) or _caller(columns)
+    found = {pair: _unchanged(pair, columns) or _caller(columns) for pair, columns in _read(asked)}
     if connection.vendor == "postgresql":
         for pair in asked:
             _keep(pair, found.get(pair))
@@ -101,9 +92,23 @@ def identified(api_key: str, *permissions: Permission, tenant_name: str, schema_
     Raises as `permitted` does.
     """
     pair = asked(api_key, schema_name)
-    caller = find({pair} if pair[0] else ()).get(pair)
+    # Not one that is kept: what is done with it may load the schema's document, which can be large.
+    caller = next((_caller(columns) for _, columns in _read({pair} if pair[0] else ())), None)
     row = permitted(caller, api_key, *permissions, tenant_name=tenant_name)
     return Caller(row, caller.schema if caller else None)
+
+
+def _read(asked: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list[Any]]]:
+    """What the query finds, by the pair that was asked for."""
+    if not asked:
+        return
+    shape = rows.shape_of(len(asked))
+    if shape is None:
+        values: list[str] = [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
+    else:
+        values = [text for pair in asked for text in pair]
+    for prefix, name, *columns in rows.fetched(_query(shape), values):
+        yield (prefix, name), columns
 
 
 def _unchanged(asked: tuple[str, str], columns: list[Any]) -> Caller | None:

@@ -127,12 +127,18 @@ def test_no_more_are_kept_than_there_is_room_for(client: APIClient, monkeypatch:
 
 
 def test_what_is_kept_of_a_schema_is_small_however_large_it_is(client: APIClient) -> None:
+    callers._kept.clear()
     tenant = Tenant.objects.get()
+    manager = Client(
+        headers={"X-API-Key": a_key(tenant, permissions=[Permission.BACKEND_CALLS, Permission.MANAGE_SCHEMAS])}
+    )
     a_schema(tenant, "long", document={"description": "x" * 100_000})
     a_schema(tenant, "wide", note="x" * 100_000)
     for name in ("long", "wide"):
         for key in "ab":
             assert client.post(f"/api/mytenant/{name}", {**FLUFFY, "id": key}).status_code == 201
+        assert manager.get(f"/api/mytenant/{name}/a").status_code == 200
+        assert manager.get(f"/api/mytenant/{name}/$schema").status_code == 200
     schemas = [caller.schema for caller in callers._kept.values() if caller.schema]
     assert all("document" in schema.get_deferred_fields() for schema in schemas)
     assert {schema.name for schema in schemas if len(str(schema.meta)) > 10_000} == set()
