@@ -68,6 +68,7 @@ def unpack(packed: bytes, *, name: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             return _read(archive, name)
+    # zipfile's own: of a compression that it does not know, and (RuntimeError) of a file that wants a password.
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise _refused(name, "This cannot be read as a zip archive. Make it anew, without a password.") from error
 

@@ -19,13 +19,12 @@ from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
 from tests.admin_pages import url_of
 from tests.browser.test_admin import DESKTOP, PHONE, opened, signed_in
-from tests.browser.test_dashboard import _streams_end
+from tests.browser.test_dashboard import _streams_end, a_day
 from tests.browser.test_rule_pages import a_file
 from tests.cast import BUS, PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, handle, write
 from tests.eventing.event_bridge import EventBridge, event_bridge, failed
 from tests.eventing.tenant_folders import rules_property
-from tests.eventing.test_dashboards import came_in, sent
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -49,7 +48,7 @@ def a_shop() -> Tenant:
     a_rule(tenant, operations=["POST", "PUT"], schema_names=["orders"], eventbridge_arn=BUS)
     a_rule(tenant, position=1, source="petstore", detail_type="{schema_id}.{operation}")
     EventBus.objects.create(arn=BUS, verified_at=timezone.now())
-    a_day_of(tenant)
+    a_day(tenant)
     key = a_key(tenant, permissions=[Permission.BACKEND_CALLS, Permission.READ_EVENTS])
     api_keys.create(tenant, name="warehouse", permissions=[Permission.BACKEND_CALLS])
     for number, name in enumerate(["Fluffy", "Rex", "Whiskers", "Bubbles", "Coco"], start=1):
@@ -64,25 +63,6 @@ def a_shop() -> Tenant:
         status=OutboxStatus.DEAD, attempts=1, error_code="MalformedDetail", error_message="Detail is malformed."
     )
     return tenant
-
-
-def a_day_of(tenant: Tenant) -> None:
-    """Events of the last hours, out and in."""
-    now = timezone.now()
-    for hours in range(23, 0, -1):
-        at = now - timedelta(hours=hours)
-        for number in range(3 + (hours * 7) % 11):
-            died = hours % 9 == 4 and number == 0
-            sent(
-                tenant,
-                at,
-                status=OutboxStatus.DEAD if died else OutboxStatus.DELIVERED,
-                next_attempt_at=at if died else None,
-                delivered_at=None if died else at + timedelta(milliseconds=60 + 12 * number),
-                attempts=1,
-            )
-        for number in range(2 + (hours * 5) % 7):
-            came_in(tenant, at, status=422 if hours % 8 == 3 and number == 0 else 201)
 
 
 def a_new_shop() -> Tenant:
