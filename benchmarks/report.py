@@ -84,7 +84,13 @@ CAPACITY = (
 
 def main() -> None:
     results = Results.load()
-    IMAGES.mkdir(parents=True, exist_ok=True)
+    write_tables(results)
+    _draw_plots(results)
+    print(f"{PAGE.relative_to(ROOT)}, {SCALING.relative_to(ROOT)} and the plots are written.")
+
+
+def write_tables(results: Results) -> None:
+    """Put the tables of the figures between their markers in docs/performance.md and docs/scaling.md."""
     tables = {
         "ratios": _table(results, RATIOS),
         "times": _table(results, TIMES),
@@ -93,9 +99,6 @@ def main() -> None:
     }
     _write(PAGE, tables)
     _write(SCALING, {"capacity": _capacity(results)})
-    _plot_ratios(results)
-    _plot_sides(results)
-    print(f"{PAGE.relative_to(ROOT)}, {SCALING.relative_to(ROOT)} and the plots are written.")
 
 
 def _write(page: Path, tables: Mapping[str, str]) -> None:
@@ -160,6 +163,12 @@ def _replaced(page: str, name: str, text: str) -> str:
     if count != 1:
         raise SystemExit(f"The page must hold the markers of '{name}' once.")
     return new
+
+
+def _draw_plots(results: Results) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    _plot_ratios(results)
+    _plot_sides(results)
 
 
 def _plot_ratios(results: Results) -> None:
