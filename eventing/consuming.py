@@ -7,6 +7,7 @@ delivered again, and their records answer.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -69,7 +70,7 @@ class Consumer:
         """Consume until stopped; faults of SQS and the database are waited out."""
         while not self._stopping.is_set():
             try:
-                self.consume_batch(wait_seconds=20)
+                self.consume(wait_seconds=20)
             except DatabaseAway:
                 logger.exception("The database is away; receiving goes on when it is back.")
                 self._wait_for_database()
@@ -84,17 +85,27 @@ class Consumer:
             self._batch_in_hand.release()
         return ended
 
-    def consume_batch(self, *, wait_seconds: int) -> int:
-        """Receive messages and settle them. Returns how many came. Raises DatabaseAway, and faults of SQS."""
+    def consume(self, *, wait_seconds: int, ends_at: float = math.inf) -> int:
+        """Receive messages and settle them, and those that follow while the queue is full, until that time.
+
+        The time is of the monotonic clock. Returns how many came. Raises DatabaseAway, and faults of SQS.
+        """
         self._queue.find()
         messages = self._queue.receive(wait_seconds=wait_seconds)
         if not messages:
             return 0
+        count = 0
         with self._batch_in_hand, self._queue.held():
-            close_old_connections()
-            for part in input_queue.parts(messages):
-                self._settle(part)
-        return len(messages)
+            while messages:
+                count += len(messages)
+                if not self._stopping.is_set() and time.monotonic() < ends_at:
+                    self._queue.prefetch()
+                close_old_connections()
+                for part in input_queue.parts(messages):
+                    self._settle(part)
+                messages = self._queue.prefetched()
+            self._queue.finish_deletions()
+        return count
 
     def _settle(self, messages: Sequence[Message]) -> None:
         if self._stopping.is_set():
@@ -103,8 +114,9 @@ class Consumer:
         try:
             dispositions = handle_all([message.body for message in messages])
         except DatabaseAway:
+            self._queue.prefetched()
             # Not at once: others would only receive them to fail too, until they are dead letters.
-            self._queue.hide(messages, seconds=_OUTAGE_SECONDS)
+            self._queue.hide(self._queue.in_hand, seconds=_OUTAGE_SECONDS)
             raise
         self.tally.update(dispositions)
         settled: list[Message] = []
@@ -133,7 +145,7 @@ def drain(*, seconds: float = float("inf")) -> Counter[Disposition]:
     """Consume until the queue has nothing to give, or that many seconds have passed. Returns counts of messages."""
     consumer = Consumer()
     ends_at = time.monotonic() + seconds
-    while time.monotonic() < ends_at and consumer.consume_batch(wait_seconds=1):
+    while time.monotonic() < ends_at and consumer.consume(wait_seconds=1, ends_at=ends_at):
         pass
     return consumer.tally
 

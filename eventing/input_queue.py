@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from eventing import aws
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef
 
@@ -48,15 +49,18 @@ class Message:
 
 
 class InputQueue:
-    """The queue as one consumer uses it."""
+    """The queue as one consumer uses it: what follows is received, and what is settled deleted, while it works."""
 
     def __init__(self) -> None:
         self._url = ""
-        self._threads = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="sqs")
-        # Receive calls made beside the first: more while all that are made come back full.
-        self._more_calls = 0
-        # What was received last and is neither deleted nor hidden, by receipt.
+        self._threads = ThreadPoolExecutor(2 * CALLS_AT_ONCE, thread_name_prefix="sqs")
+        # How many receive calls are made together: more while all that are made come back full.
+        self._calls_at_once = 1
+        self._coming: list[Future[list[Message]]] = []
+        self._deletions: list[Future[None]] = []
+        # What was received and is neither deleted nor hidden, by receipt.
         self._in_hand: dict[str, Message] = {}
+        self._hand = threading.Lock()
 
     def find(self) -> None:
         """Look the queue up, once. Raises QueueMissingError and faults of SQS."""
@@ -65,31 +69,37 @@ class InputQueue:
             logger.info("consume_events: waiting for messages in %s", self._url)
 
     def receive(self, *, wait_seconds: int) -> list[Message]:
-        """Up to a hundred messages, or none if none came within that time. Raises faults of SQS."""
-        messages = self._receive_some(wait_seconds)
-        self._in_hand = {message.receipt: message for message in messages}
-        return messages
-
-    def _receive_some(self, wait_seconds: int) -> list[Message]:
-        messages = self._receive(wait_seconds)
-        if len(messages) < BATCH or _characters(messages) > MAX_CHARACTERS // CALLS_AT_ONCE:
-            self._more_calls = 0
+        """Up to ten messages, or none if none came within that time. Raises faults of SQS."""
+        if messages := self.prefetched():
             return messages
-        more = self._more_calls
-        for few in self._threads.map(lambda _: self._receive_or_not(), range(more)):
-            messages += few
-        is_full = len(messages) == BATCH * (1 + more)
-        self._more_calls = min(2 * more + 1, CALLS_AT_ONCE - 1) if is_full else 0
-        return messages
+        with self._hand:
+            self._in_hand = {}  # what a fault left there comes again when its time is over
+        return self._noted(self._receive(wait_seconds), calls=1)
+
+    def prefetch(self) -> None:
+        """Begin to receive what follows, up to a hundred messages, if the last calls came back full."""
+        if self._calls_at_once > 1:
+            self._coming = [self._threads.submit(self._receive_or_not) for _ in range(self._calls_at_once)]
+
+    def prefetched(self) -> list[Message]:
+        """What came of it."""
+        coming, self._coming = self._coming, []
+        return self._noted([message for few in coming for message in few.result()], calls=len(coming))
+
+    @property
+    def in_hand(self) -> list[Message]:
+        """What was received, also ahead, and is neither deleted nor hidden."""
+        with self._hand:
+            return list(self._in_hand.values())
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep what was received from other consumers, until it is deleted or hidden or the block ends."""
+        """Keep what is received from other consumers, until it is deleted or hidden or the block ends."""
         done = threading.Event()
 
         def extend() -> None:
             while not done.wait(_EXTENDED_EVERY_SECONDS):
-                self._in_batches(self._in_hand.values(), partial(self._hide, seconds=_VISIBILITY_SECONDS))
+                self._in_batches(self.in_hand, partial(self._hide, seconds=_VISIBILITY_SECONDS))
 
         thread = threading.Thread(target=extend, name="visibility", daemon=True)
         thread.start()
@@ -101,23 +111,40 @@ class InputQueue:
             thread.join(timeout=1)
 
     def delete(self, messages: Sequence[Message]) -> None:
-        """Delete what is settled. Raises faults of SQS: what was not deleted comes again, and its record answers."""
+        """Begin to delete what is settled, once all that was to be deleted before is.
+
+        Raises faults of SQS, of those before: what was not deleted comes again, and its record answers.
+        """
         self._let_go(messages)
-        self._in_batches(messages, self._delete)
+        self.finish_deletions()
+        self._deletions = [self._threads.submit(self._delete, batch) for batch in _batches(messages)]
+
+    def finish_deletions(self) -> None:
+        """Wait until what is to be deleted is. Raises faults of SQS."""
+        deletions, self._deletions = self._deletions, []
+        wait(deletions)
+        for deletion in deletions:
+            deletion.result()
 
     def hide(self, messages: Sequence[Message], *, seconds: int) -> None:
         """Have the messages come back after that many seconds; if SQS does not do it, when their own time is over."""
         self._let_go(messages)
         self._in_batches(messages, partial(self._hide, seconds=seconds))
 
+    def _noted(self, messages: list[Message], *, calls: int) -> list[Message]:
+        """The messages that so many calls gave; if that was all they could, and it was not long, more calls follow."""
+        characters = sum(len(message.body) for message in messages)
+        is_full = len(messages) == BATCH * calls and characters <= MAX_CHARACTERS * calls // CALLS_AT_ONCE
+        self._calls_at_once = min(2 * calls, CALLS_AT_ONCE) if messages and is_full else 1
+        return messages
+
     def _let_go(self, messages: Iterable[Message]) -> None:
-        gone = {message.receipt for message in messages}
-        # A new dictionary, because the thread that extends goes through the old one.
-        self._in_hand = {receipt: message for receipt, message in self._in_hand.items() if receipt not in gone}
+        with self._hand:
+            for message in messages:
+                self._in_hand.pop(message.receipt, None)
 
     def _in_batches(self, messages: Iterable[Message], call: Callable[[Sequence[Message]], None]) -> None:
-        of_all = list(messages)
-        batches = [of_all[start : start + BATCH] for start in range(0, len(of_all), BATCH)]
+        batches = _batches(list(messages))
         if len(batches) == 1:
             call(batches[0])
             return
@@ -131,7 +158,7 @@ class InputQueue:
             VisibilityTimeout=_VISIBILITY_SECONDS,
             MessageSystemAttributeNames=["ApproximateReceiveCount"],
         )
-        return [
+        messages = [
             Message(
                 message["ReceiptHandle"],
                 message["Body"],
@@ -139,6 +166,9 @@ class InputQueue:
             )
             for message in received.get("Messages", [])
         ]
+        with self._hand:
+            self._in_hand |= {message.receipt: message for message in messages}
+        return messages
 
     def _receive_or_not(self) -> list[Message]:
         try:
@@ -192,8 +222,8 @@ def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
         yield part
 
 
-def _characters(messages: Iterable[Message]) -> int:
-    return sum(len(message.body) for message in messages)
+def _batches(messages: Sequence[Message]) -> list[Sequence[Message]]:
+    return [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
 
 
 def _log_failures(what: str, failures: Iterable[BatchResultErrorEntryTypeDef]) -> None:

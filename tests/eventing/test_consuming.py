@@ -259,7 +259,7 @@ def test_a_consumer_that_is_stopped_between_parts_hands_the_rest_back(
     monkeypatch.setattr(consuming, "handle_all", stopping)
     for number in range(3):
         put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
-    assert consumer.consume_batch(wait_seconds=1) == 3
+    assert consumer.consume(wait_seconds=1) == 3
     assert (waiting(queue), Item.objects.count()) == ((2, 0), 1)
 
 
