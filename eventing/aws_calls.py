@@ -1,7 +1,7 @@
 """Calls to AWS that are made a hundred times a second: as boto3 makes them, in a tenth of its time.
 
-Endpoint, credentials, signature, the reading of errors and the errors themselves are botocore's. What is left out is
-what it does around each call: checks of parameters, rules of endpoints, hooks, retries. A proxy is left to boto3.
+Endpoint, credentials, the reading of errors and the errors themselves are botocore's. What is left out is what it does
+around each call: checks of parameters, rules of endpoints, hooks, retries. A proxy is left to boto3.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 import urllib3
 from botocore import xform_name
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
 from botocore.exceptions import (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -27,6 +25,8 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
+
+from eventing.signatures import Signer
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -52,6 +52,14 @@ class Calls:
             **({"ca_certs": ca_bundle or get_cert_path(verify=True)} if endpoint.scheme == "https" else {}),
         )
         self._parser = create_parser("json")
+        metadata = self._model.metadata
+        self._target_prefix = metadata["targetPrefix"]
+        self._signer = Signer(
+            path=self._path,
+            region=client.meta.region_name,
+            service=self._model.signing_name,
+            headers={"Host": self._host, "Content-Type": f"application/x-amz-json-{metadata['jsonVersion']}"},
+        )
 
     def __call__(self, operation: str, body: bytes) -> Answer:
         """Make the call once. The body holds the parameters as JSON. Raises what boto3 would raise."""
@@ -72,19 +80,11 @@ class Calls:
 
     def _signed(self, operation: str, body: bytes) -> dict[str, str]:
         """The headers of the call."""
-        metadata = self._model.metadata
-        headers = {
-            "Host": self._host,
-            "Content-Type": f"application/x-amz-json-{metadata['jsonVersion']}",
-            "X-Amz-Target": f"{metadata['targetPrefix']}.{operation}",
-        }
-        request = AWSRequest("POST", self.url, headers, body)
         if self._credentials is None:
             raise NoCredentialsError
+        target = {"X-Amz-Target": f"{self._target_prefix}.{operation}"}
         # They may have been renewed meanwhile.
-        credentials = self._credentials.get_frozen_credentials()
-        SigV4Auth(credentials, self._model.signing_name, self._client.meta.region_name).add_auth(request)
-        return dict(request.headers.items())
+        return self._signer.signed(target, body, self._credentials.get_frozen_credentials())
 
     def _send(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         try:
