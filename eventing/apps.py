@@ -1,5 +1,9 @@
+import gc
+
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 class EventingConfig(AppConfig):
@@ -21,3 +25,7 @@ class EventingConfig(AppConfig):
         item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")
         event_settled.connect(feedback.events_of, dispatch_uid="eventing.feedback")
         rows_committed.connect(outbox.nudge, dispatch_uid="eventing.nudges")
+        # All apps are loaded, and stay. To look through them for garbage again and again, as Python does after every
+        # 700 new objects, takes up to a tenth of the time of a process that handles rows by the thousand.
+        gc.freeze()
+        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)

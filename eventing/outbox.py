@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from blockforger.backend import deadlocks, json_values
+from blockforger.backend import deadlocks, json_values, rows
 from eventing import backoff, buses, event_format, lanes, nudges, queues, rule_checks, rules, value_rows
 from eventing.answers import Verdict
 from eventing.models import AllowedBus, OutboxEvent, OutboxStatus
@@ -46,6 +46,9 @@ WHERE eventing_outboxevent.id = answer.id
 """
 
 
+_NEW_EVENT = rows.New(OutboxEvent)
+
+
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     """The unsaved events of a write: one for each rule that matches, in the order of the rules.
 
@@ -62,8 +65,8 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     for place, rule in enumerate(matching):
         stream = lanes.stream_of(written.tenant.name, written.schema.name, written.item_key, rule.eventbridge_arn)
         events.append(
-            OutboxEvent(
-                tenant=written.tenant,
+            _NEW_EVENT(
+                tenant_id=written.tenant.pk,
                 schema_name=written.schema.name,
                 item_key=written.item_key,
                 operation=written.method,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # (eventing's tests compute it).
 EVENT_OVERHEAD = 6_144
 
+_NEW_ITEM = rows.New(Item)
 _ITEM = Columns(Item, "id", "schema", "key", "payload", "version")
 
 Place: TypeAlias = tuple[int, str]
@@ -222,7 +223,7 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
 
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
-    item = Item(schema_id=schema, key=key, payload=request.payload)
+    item = _NEW_ITEM(schema_id=schema, key=key, payload=request.payload)
     return item, Done(HTTPStatus.CREATED, request.payload, request.payload, item)
 
 

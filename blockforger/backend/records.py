@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Refusals of requests that the same request may get past: they are not remembered.
 _PASSING = {401, 402, 403, 429}
+_NEW_RECORD = rows.New(OperationRecord)
 _STATUS_OF_SUCCESS = {Method.POST: HTTPStatus.CREATED, Method.DELETE: HTTPStatus.NO_CONTENT}
 
 
@@ -130,10 +131,10 @@ def _answer_of(outcome: Outcome) -> str:
 
 
 def _written(operation: Operation, admission: Admitted | Rejected, cost: int) -> OperationRecord:
-    record = OperationRecord(
+    record = _NEW_RECORD(
         origin=operation.origin,
         idempotency_key=operation.idempotency_key,
-        tenant=admission.tenant,
+        tenant_id=admission.tenant.pk if admission.tenant else None,
         operation=operation.id,
         method=_storable(operation.method, 16),
         schema_name=_storable(operation.schema, 64),
