@@ -60,9 +60,6 @@ class UserAdmin(OperatorsOnly, auth_admin.UserAdmin, unfold_admin.ModelAdmin):
     actions = ["forget_second_factor"]
     list_fullwidth = True
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        return auth_admin.UserAdmin.lookup_allowed(self, lookup, value, request)
-
     @admin.action(description="Forget the second factor: the password alone lets them in", permissions=["change"])
     def forget_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:

@@ -58,7 +58,7 @@ class Scoped(_Admin):
     may_change = MANAGERS
     may_delete = MANAGERS
     # Lookups that links to the list use, besides those of `list_filter`. Others are refused: with them, the values of
-    # columns that are not shown could be guessed.
+    # columns that are not shown, and of rows that these lead to, could be guessed.
     linked_lookups: ClassVar[tuple[str, ...]] = ()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -107,9 +107,13 @@ class Scoped(_Admin):
         super().save_model(request, obj, form, change)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        filters = self.get_list_filter(request)
-        offered = {name if isinstance(name, str) else getattr(name, "parameter_name", "") for name in filters}
-        return lookup in self.linked_lookups or lookup.split("__")[0] in offered
+        offered = set(self.linked_lookups)
+        for one in self.get_list_filter(request):
+            if isinstance(one, str):
+                offered |= {one, f"{one}__exact", f"{one}__isnull"}
+            else:
+                offered.add(getattr(one, "parameter_name", ""))
+        return lookup in offered and "\0" not in value  # which no column holds, and PostgreSQL does not take
 
     def check_row(self, request: HttpRequest, obj: Any, who: frozenset[str]) -> None:
         """Refuse what the user may not do with that row."""
