@@ -201,7 +201,7 @@ def backtest(site: TenantAdmin, request: HttpRequest, object_id: str) -> HttpRes
     if found:
         context |= {
             "found": found,
-            "limits": backtests.LIMITS,
+            "limits": found.limits,
             "changes": [
                 ("Gained", found.gains, list(map(_sent_event, found.gained))),
                 ("Lost", found.losses, list(map(_sent_event, found.lost))),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from eventing.rule_warnings import Owned, Warned
 
 RULES, SCHEMAS = "rules", "schemas"
+MAX_TRIED = 500
+"""So many rules can be tried at once."""
 
 
 class OrderOutdated(Exception):
@@ -201,7 +203,9 @@ def lock(tenant_id: int) -> Tenant:
 
 
 def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
-    """The rules of a document, as they would be if they were stored. Raises DocumentInvalid."""
+    """The rules of a document that are to be tried, as they would be if they were stored. Raises DocumentInvalid."""
+    if (count := _count(value)) > MAX_TRIED:
+        raise DocumentInvalid([("", f"These are {count:,} rules. Try at most {MAX_TRIED:,} of them at once.")])
     schemas = {schema.name: schema for schema in tenant.schemas.defer("document", "meta").order_by("pk")}
     wanted = _read(tenant, value, schemas)
     return [
@@ -254,6 +258,13 @@ def _read(tenant: Tenant, value: JsonValue, schemas: Mapping[str, Schema]) -> di
     if problems:
         raise DocumentInvalid(problems)
     return wanted
+
+
+def _count(value: JsonValue) -> int:
+    """How many rules a document lists, as far as it is one."""
+    of_schemas = value.get(SCHEMAS) if isinstance(value, dict) else None
+    lists = [value.get(RULES), *of_schemas.values()] if isinstance(value, dict) and isinstance(of_schemas, dict) else []
+    return sum(len(listed) for listed in lists if isinstance(listed, list))
 
 
 def _without_ids(listed: JsonValue) -> JsonValue:
