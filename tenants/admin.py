@@ -27,6 +27,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tenants import admin_keys, admin_tokens, members, two_factor
 from tenants.admin_scope import Editable, ModelAdmin, OperatorsOnly, Scoped, TenantFilter, access_of, pretty_json
+from tenants.fresh_forms import FreshForm
 from tenants.members import OPERATORS, OWNERS
 from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
 
@@ -88,7 +89,7 @@ class UserNameField(forms.CharField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class MembershipForm(forms.ModelForm):
+class MembershipForm(FreshForm):
     user = UserNameField(label="User name")
 
     class Meta:
@@ -112,7 +113,7 @@ class MembershipFormSet(forms.BaseInlineFormSet):
             _check_owner_remains(self.instance, leaving)
 
 
-class InlineMembershipForm(forms.ModelForm):
+class InlineMembershipForm(FreshForm):
     user = UserNameField(label="User name")
 
 
@@ -126,6 +127,7 @@ class MembershipInline(Scoped, unfold_admin.TabularInline):
 
 class AllowedOriginInline(Scoped, unfold_admin.TabularInline):
     model = AllowedOrigin
+    form = FreshForm
     extra = 0
 
 
@@ -176,6 +178,7 @@ class MembershipAdmin(ModelAdmin):
 
 @admin.register(Tenant)
 class TenantAdmin(Editable):
+    form = FreshForm
     tenant_path = "pk"
     may_add = may_delete = OPERATORS
     add_fields = ("name", "accepts_events")

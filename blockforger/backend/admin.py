@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
+from django.db import connection
 from django.db.models import F
 from django.urls import reverse
 from django.utils.html import format_html
@@ -23,6 +24,7 @@ from tenants import charts
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import BigTable, BoundedPaginator, Editable, TenantFilter, pretty_json
 from tenants.admin_tokens import TokenAccountAdmin
+from tenants.fresh_forms import OUTDATED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,17 +56,26 @@ class DocumentWidget(UnfoldAdminTextareaWidget):
 
 
 class SchemaForm(forms.ModelForm):
+    """Refuses to overwrite what somebody else has saved since the page was opened."""
+
     document = DocumentField(
         strip=False,
         widget=DocumentWidget(attrs={"rows": 30, "spellcheck": "false", "class": "monospace"}),
         help_text="A JSON Schema (draft 2020-12), without the member 'meta'.",
     )
+    # The version that the page shows. The document itself would be sent twice.
+    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     class Meta:
         help_texts = {
             "meta": """An object, such as {"key": "id"}, which names the member that holds an item's key;
             "indexes": ["price", "owner.name"] makes lists fast that filter or sort by those paths."""
         }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["seen"] = self.instance.version
 
     def clean_document(self) -> str:
         text: str = self.cleaned_data["document"]
@@ -97,6 +108,8 @@ class SchemaForm(forms.ModelForm):
 
     def clean(self) -> None:
         super().clean()
+        if self.instance.pk and self.cleaned_data.get("seen") != self.instance.version:
+            raise ValidationError(OUTDATED)
         if "document" in self.cleaned_data and "meta" in self.cleaned_data:
             schema = Schema(document=self.cleaned_data["document"], meta=self.cleaned_data["meta"])
             document = schema.parsed_document()
@@ -121,6 +134,17 @@ class SchemaAdmin(Editable):
     # The name is part of URLs, of published events and of their order.
     readonly_fields = ("tenant", "name", "version", "items", "created_at", "updated_at")
     fields = ("tenant", "name", "document", "meta", "version", "items", "created_at", "updated_at")
+
+    def get_fields(self, request: HttpRequest, obj: Schema | None = None) -> tuple[Any, ...]:
+        fields = super().get_fields(request, obj)
+        return (*fields, "seen") if obj and self.has_change_permission(request, obj) else fields
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Schema | None:
+        """The schema; while its page is saved, other changes of it wait."""
+        schema = super().get_object(request, object_id, from_field)
+        if schema is None or request.method != "POST" or not connection.in_atomic_block:
+            return schema
+        return Schema.objects.select_for_update(no_key=True).filter(pk=schema.pk).first()
 
     def save_model(self, request: HttpRequest, obj: Schema, form: SchemaForm, change: Any) -> None:
         self.check_row(request, obj, self.may_change if change else self.may_add)

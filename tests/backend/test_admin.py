@@ -13,6 +13,7 @@ from blockforger.backend.json_schemas import SchemaProblem
 from blockforger.backend.models import Item, OperationRecord, Origin, Schema
 from tenants import balances
 from tenants.admin_scope import BoundedPaginator
+from tenants.fresh_forms import OUTDATED
 from tenants.models import LedgerEntry, TokenAccount
 from tests.admin_pages import (
     Page,
@@ -130,6 +131,24 @@ class TestSchemas:
         changed = self.change(admin_client, schema, **values)
         assert changed.version == 2
         assert changed.updated_at > schema.updated_at
+
+    def test_a_page_that_was_opened_before_does_not_undo_what_others_have_done(self, admin_client: Client) -> None:
+        schema = a_schema(a_tenant())
+        page = Page(admin_client, url_of(Schema, "change", schema.pk))
+        changed = self.change(admin_client, schema, document="{}")
+        response = page.submit(meta='{"key": "name"}')
+        assert errors_of(response) == {"__all__": [OUTDATED]}
+        assert OUTDATED in text_of(response)
+        stored = Schema.objects.get()
+        assert (stored.document, stored.meta, stored.version) == (changed.document, {}, changed.version)
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
+    def test_a_schema_is_locked_before_it_is_compared(self, admin_client: Client) -> None:
+        page = Page(admin_client, url_of(Schema, "change", a_schema(a_tenant()).pk))
+        with CaptureQueriesContext(connection) as queries:
+            page.submit(document="{}")
+        statements = [query["sql"] for query in queries if 'FROM "backend_schema"' in query["sql"]]
+        assert "FOR NO KEY UPDATE" in statements[1]
 
     def test_tenant_and_name_stay_as_they_were_made(self, admin_client: Client) -> None:
         schema = a_schema(a_tenant("ours"))
