@@ -127,7 +127,7 @@ class OutputRuleAdmin(ModelAdmin):
             rule = self._rule(request, object_id)
             self.check_row(request, rule, self.may_change)
             rule_lists.lock(rule.tenant_id)
-            rule.refresh_from_db()
+            rule = self._rule(request, object_id)  # as it is by now
             rule_edits.switch(rule, on=on, who=_who(request))
         state = "on" if on else "off: it sends nothing, and keeps its place"
         return _lists(request, rule.tenant, message=f"The rule is {state}.")

@@ -8,7 +8,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from eventing import admin_rules, rule_edits
+from blockforger.backend.models import Schema
+from eventing import admin_rule_changes, admin_rules, rule_edits, rule_lists
 from eventing.models import AllowedBus, OutputRule, RuleChange
 from tenants.models import Role, Tenant
 from tests.admin_pages import Page, check_superusers_alone_see, listed, saved, text_of, url_of
@@ -167,6 +168,19 @@ class TestSwitches:
             assert OutputRule.objects.values_list("enabled", "position").get() == (state, 3)
         assert "The rule is on." in answer.json()["message"]
         assert history() == [("changed", "the admin")] * 2
+
+    def test_one_that_is_removed_at_the_same_moment_is_not_there(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rule = a_rule(a_tenant())
+        lock = rule_lists.lock
+
+        def lock_late(tenant_id: int) -> Tenant:
+            OutputRule.objects.all().delete()
+            return lock(tenant_id)
+
+        monkeypatch.setattr(rule_lists, "lock", lock_late)
+        assert switch(admin_client, rule, "false").status_code == 404
 
     @pytest.mark.parametrize("role", OUTSIDE)
     def test_nobody_else_switches_it(self, role: Role | None) -> None:
