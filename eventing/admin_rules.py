@@ -81,6 +81,9 @@ class OutputRuleAdmin(ModelAdmin):
     # The databases differ on where empty values come.
     ordering = ("tenant__name", F("schema_id").asc(nulls_first=True), "position", "id")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutputRule]:
+        return super().get_queryset(request).defer("schema__document", "schema__meta")
+
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [

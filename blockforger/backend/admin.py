@@ -135,6 +135,9 @@ class SchemaAdmin(Editable):
     readonly_fields = ("tenant", "name", "version", "items", "created_at", "updated_at")
     fields = ("tenant", "name", "document", "meta", "version", "items", "created_at", "updated_at")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Schema]:
+        return super().get_queryset(request).defer("document")
+
     def get_fields(self, request: HttpRequest, obj: Schema | None = None) -> tuple[Any, ...]:
         fields = super().get_fields(request, obj)
         return (*fields, "seen") if obj and self.has_change_permission(request, obj) else fields

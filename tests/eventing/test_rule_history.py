@@ -98,7 +98,6 @@ class TestEdits:
         [entry] = RuleChange.objects.all()
         assert (entry.what, entry.rule_id, entry.schema_name, entry.before) == ("removed", pk, "petstore", said())
 
-
     def test_a_rule_goes_once_and_as_it_was_then(self) -> None:
         row = a_rule(a_tenant())
         seen, seen_too = OutputRule.objects.get(), OutputRule.objects.get()
