@@ -74,19 +74,11 @@ class UserNameField(forms.CharField):
 
     widget = UnfoldAdminTextInputWidget
 
-    def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, int):
-            return User.objects.filter(pk=value).values_list("username", flat=True).first()
-        return value
-
     def clean(self, value: Any) -> User:
         user = User.objects.filter(username=super().clean(value)).first()
         if user is None:
             raise ValidationError("Nobody has that user name. Ask the platform's operator to make the user first.")
         return user
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
 
 
 class MembershipForm(FreshForm):
@@ -116,6 +108,11 @@ class MembershipFormSet(forms.BaseInlineFormSet):
 class InlineMembershipForm(FreshForm):
     user = UserNameField(label="User name")
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["user"] = self.instance.user.get_username()
+
 
 class MembershipInline(Scoped, unfold_admin.TabularInline):
     model = Membership
@@ -123,6 +120,9 @@ class MembershipInline(Scoped, unfold_admin.TabularInline):
     formset = MembershipFormSet
     may_add = may_change = may_delete = OWNERS
     extra = 0
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "tenant")
 
 
 class AllowedOriginInline(Scoped, unfold_admin.TabularInline):

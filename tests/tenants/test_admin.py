@@ -98,6 +98,16 @@ class TestTenants:
         assert "7 (the number of the last write)" in text
         assert '"colour": "<blue>"' in text
 
+    def test_many_members_cost_no_more_queries_than_one(self, admin_client: Client) -> None:
+        tenant, counts = a_tenant(), []
+        for name in ("ada", "ben", "eve"):
+            Membership.objects.create(tenant=tenant, user=User.objects.create_user(name))
+            with CaptureQueriesContext(connection) as queries:
+                page = Page(admin_client, url_of(Tenant, "change", tenant.pk))
+            assert f'value="{name}"' in page.text
+            counts.append(len(queries))
+        assert counts[1] == counts[2]
+
     def test_a_tenant_without_an_account_has_no_tokens(self, admin_client: Client) -> None:
         tenant = Tenant.objects.create(name="new")
         assert "0 (the number of the last write)" in Page(admin_client, url_of(Tenant, "change", tenant.pk)).text
