@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -14,13 +15,14 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import F
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from blockforger.backend import json_schemas, json_values, schema_indexes, schema_keys, usage
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import Item, OperationRecord, Schema
-from tenants import charts
+from tenants import charts, spending
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import BigTable, BoundedPaginator, Editable, TenantFilter, pretty_json
 from tenants.admin_tokens import TokenAccountAdmin
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 PROTECTED_ITEMS_SHOWN = 10
 BURN_DOWN_DAYS = 30
+# Of so many entries of the ledger, the days are added up; of more, it would take too long.
+MOST_DRAWN = 50_000
 
 
 class DocumentField(forms.CharField):
@@ -206,14 +210,17 @@ class ItemAdmin(BigTable):
 
 @admin.display(description=f"spent in the last {BURN_DOWN_DAYS} days")
 def spent(account: TokenAccount) -> SafeString:
-    """The account's tokens, day by day, and for how many such days it will do."""
+    """The account's tokens, and for how many such days it will do; day by day, unless there were many operations."""
+    begin = timezone.now() - timedelta(days=BURN_DOWN_DAYS)
+    total, entries = spending.since(begin, account=account.pk, balance=account.balance)
+    text = f"{total:,} tokens in {BURN_DOWN_DAYS} days."
+    if total > 0:
+        text += f" At that pace, the balance will do for {account.balance * BURN_DOWN_DAYS // total:,} days more."
+    if entries.order_by()[: MOST_DRAWN + 1].count() > MOST_DRAWN:
+        return format_html("<p>{}</p>", text)
     used: Any = usage.of(account.tenant, days=BURN_DOWN_DAYS)
     days = [(day["day"], day["tokens"]) for day in used["days"]]
-    total = sum(tokens for _, tokens in days)
-    text = f"{total:,} tokens in {BURN_DOWN_DAYS} days (UTC)."
-    if total:
-        text += f" At that pace, the balance will do for {account.balance * BURN_DOWN_DAYS // total:,} days more."
-    return format_html("{}<p>{}</p>", charts.bars(days, label=f"Tokens spent per day. {text}"), text)
+    return format_html("{}<p>{}</p>", charts.bars(days, label=f"Tokens spent per day (UTC). {text}"), text)
 
 
 TenantAdmin.linked += [Schema, Item, OperationRecord]

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from blockforger.backend import json_schemas
+from blockforger.backend import admin, json_schemas
 from blockforger.backend.json_schemas import SchemaProblem
 from blockforger.backend.models import Item, OperationRecord, Origin, Schema
 from tenants import balances
@@ -243,6 +243,22 @@ def test_an_account_shows_what_is_spent_and_for_how_long_the_rest_will_do(admin_
         account=tenant.account, kind="debit", amount=-10, balance_after=990, sequence=1, reference="POST petstore"
     )
     text = text_of(admin_client.get(url_of(TokenAccount, "change", tenant.pk)))
-    assert "10 tokens in 30 days (UTC). At that pace, the balance will do for 2,970 days more." in text
+    assert "10 tokens in 30 days. At that pace, the balance will do for 2,970 days more." in text
     assert text.count('class="whole"') == 30
     assert ": 10</title>" in text
+
+
+def test_an_account_with_many_operations_shows_the_pace_alone(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "MOST_DRAWN", 1)
+    tenant = a_tenant(tokens=1000)
+    balances.debit({tenant.pk: balances.Claim(tokens=10, numbers=1)})
+    LedgerEntry.objects.create(
+        account=tenant.account, kind="debit", amount=-10, balance_after=990, sequence=1, reference="POST petstore"
+    )
+    with CaptureQueriesContext(connection) as queries:
+        text = text_of(admin_client.get(url_of(TokenAccount, "change", tenant.pk)))
+    assert "10 tokens in 30 days. At that pace, the balance will do for 2,970 days more." in text
+    assert 'class="whole"' not in text
+    assert not [query["sql"] for query in queries if "GROUP BY" in query["sql"]]
