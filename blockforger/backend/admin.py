@@ -13,7 +13,8 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, JSONField
+from django.forms.fields import InvalidJSONInput
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -59,6 +60,25 @@ class DocumentWidget(UnfoldAdminTextareaWidget):
     template_name = "django/forms/widgets/textarea.html"
 
 
+class MetaField(forms.JSONField):
+    """JSON that can be carried. Django's own fails at what is nested deeply, or has numbers of thousands of digits."""
+
+    def to_python(self, value: Any) -> Any:
+        if not isinstance(value, str) or not value.strip():
+            return super().to_python(value)
+        try:
+            return json_values.parse(value)
+        except NotPortable as error:
+            raise ValidationError(_sentence(error.pointer, error.message)) from error
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            self.to_python(data)
+        except ValidationError:
+            return InvalidJSONInput(data)
+        return super().bound_data(data, initial)
+
+
 class SchemaForm(forms.ModelForm):
     """Refuses to overwrite what somebody else has saved since the page was opened."""
 
@@ -97,10 +117,6 @@ class SchemaForm(forms.ModelForm):
         meta = {} if self.cleaned_data["meta"] is None else self.cleaned_data["meta"]
         if not isinstance(meta, dict):
             raise ValidationError('Write an object, such as {"key": "id"}.')
-        try:
-            json_values.check_portable(meta)
-        except NotPortable as error:
-            raise ValidationError(_sentence(error.pointer, error.message)) from error
         key_field = meta.get("key", "id")
         if not isinstance(key_field, str) or not key_field:
             raise ValidationError(_sentence("/key", "Write the name of the member that holds an item's key."))
@@ -128,6 +144,7 @@ class SchemaForm(forms.ModelForm):
 @admin.register(Schema)
 class SchemaAdmin(Editable):
     form = SchemaForm
+    formfield_overrides = {JSONField: {"form_class": MetaField}}
     empty_text = "A schema says what items look like; its items are then served at /api/{tenant}/{schema}."
     list_display = ["name", "tenant", "version", "key_field", "updated_at"]
     list_filter = [TenantFilter]

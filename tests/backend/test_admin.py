@@ -111,7 +111,10 @@ class TestSchemas:
             ('{"indexes": ["x"]}', "/indexes/0: 'x' is no path of the schema. Known are: id, name, status."),
             ('{"require_if_match": 1}', "/require_if_match: Write true or false."),
             ('{"a": "\\u0000"}', "/a: A text holds the character U+0000."),
-            ("{", "Enter a valid JSON."),
+            ("{", "The text is not JSON: Expecting property name enclosed in double quotes at line 1, column 2."),
+            ("[" * 100_000, "The value is nested deeper than 100 levels."),
+            ('{"a": ' + "9" * 5000 + "}", "A number has too many digits."),
+            ('"text"', 'Write an object, such as {"key": "id"}.'),
         ],
     )
     def test_a_meta_that_says_nothing_sensible_is_refused(self, admin_client: Client, meta: str, problem: str) -> None:
