@@ -32,7 +32,7 @@ from eventing.rule_forms import RuleForm
 from eventing.rule_lists import OrderOutdated
 from eventing.rule_previews import Wish
 from tenants.admin import TenantAdmin
-from tenants.admin_scope import ModelAdmin, TenantFilter, access_of
+from tenants.admin_scope import ModelAdmin, TenantFilter, access_of, tenant_named
 from tenants.members import MANAGERS
 from tenants.models import Tenant
 
@@ -256,7 +256,7 @@ class OutputRuleAdmin(ModelAdmin):
         return found[0] if len(found) == 1 else None
 
     def _tenant_to_change(self, request: HttpRequest, name: str) -> Tenant:
-        tenant = Tenant.objects.filter(name=name.replace("\0", "")).first()
+        tenant = tenant_named(name)
         if tenant is None or not access_of(request).allows(self.may_change, tenant.pk):
             raise PermissionDenied
         return tenant

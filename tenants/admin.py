@@ -148,7 +148,7 @@ class MembershipAdmin(ModelAdmin):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Membership | None:
         """The membership; while it is changed or deleted, nobody else changes who the members of its tenant are."""
         membership = super().get_object(request, object_id, from_field)
-        if membership is None or request.method != "POST":
+        if membership is None or request.method != "POST" or not connection.in_atomic_block:
             return membership
         members.lock([membership.tenant_id])
         return super().get_object(request, object_id, from_field)  # as it is by now

@@ -44,6 +44,11 @@ def access_of(request: HttpRequest) -> Access:
     return cast("Access", known)
 
 
+def tenant_named(name: str) -> Tenant | None:
+    """The tenant of that name. What comes of a URL may hold NUL, which PostgreSQL does not take."""
+    return None if "\0" in name else Tenant.objects.filter(name=name).first()
+
+
 # While a class is checked, a mixin has the methods of what it is mixed into.
 _Admin: Any = admin.ModelAdmin if TYPE_CHECKING else object
 
@@ -84,6 +89,12 @@ class Scoped(_Admin):
         if self.tenant_path is None:
             return rows.none()
         return rows.filter((f"{self.tenant_path}__in", access.tenants(self.may_view)))
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Also for autocompletes, whose terms nobody has looked at."""
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
 
     def formfield_for_foreignkey(
         self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
@@ -224,10 +235,11 @@ class TenantFilter(admin.SimpleListFilter):
         return [(name, name) for name in names if name]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() is None:
+        name = self.value()
+        if name is None:
             return queryset
         # Looked up first, and not joined, so that the index on the tenant's number serves the list's order too.
-        tenant = Tenant.objects.filter(name=self.value()).first()
+        tenant = tenant_named(name)
         return queryset.filter((self.column, tenant.pk)) if tenant else queryset.none()
 
 
