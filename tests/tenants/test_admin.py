@@ -216,6 +216,14 @@ class TestApiKeys:
         dump = database_dump()
         assert key_in(admin_client.get(url_of(ApiKey, "changelist"))) not in dump
 
+    def test_a_key_goes_to_the_admin_alone_and_is_gone_once_shown(self, admin_client: Client) -> None:
+        a_key(a_tenant())
+        url = f"{url_of(ApiKey, 'changelist')}{ApiKey.objects.get().pk}/rotate/"
+        cookie = admin_client.post(url, {"hours": 24}).cookies["messages"]
+        assert (cookie["path"], cookie["httponly"]) == ("/admin/", True)
+        gone = admin_client.get(url_of(ApiKey, "changelist")).cookies["messages"]
+        assert (gone.value, gone["path"], gone["max-age"]) == ("", "/admin/", 0)
+
     def test_permissions_and_expiry_are_as_chosen(self, admin_client: Client) -> None:
         values = {"permissions": [], "expires_at_0": "2031-02-03", "expires_at_1": "04:05:06"}
         row = ApiKey.objects.get(prefix=key_in(self.make(admin_client, a_tenant(), **values)).split("_")[1])
