@@ -233,6 +233,27 @@ class TestOperationRecords:
 def test_a_list_does_not_read_the_payloads(admin_client: Client, model: type[Model]) -> None:
     tenant = a_tenant()
     an_item(a_schema(tenant))
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL tells what a plan reads")
+    def test_a_search_by_key_reads_no_other_items(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        first, *_ = [a_schema(tenant, f"schema-{number}").pk for number in range(20)]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO backend_item (schema_id, key, payload, version, created_at, updated_at)"
+                " SELECT %s + n %% 20, (n / 20)::text, '{}', 1, now(), now() FROM generate_series(0, 29999) n",
+                [first],
+            )
+            cursor.execute("ANALYZE backend_item, backend_schema")
+        with CaptureQueriesContext(connection) as queries:
+            assert len(listed(admin_client, Item, q="17")) == 20
+        searches = [query["sql"] for query in queries if '"backend_item"."key" = ' in query["sql"]]
+        assert searches
+        for search in searches:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {search}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan on backend_item" not in plan
+
     a_record(tenant)
     with CaptureQueriesContext(connection) as queries:
         assert len(listed(admin_client, model)) == 1
