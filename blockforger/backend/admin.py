@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
-from django.core.exceptions import ValidationError
-from django.db import connection
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import connection, transaction
 from django.db.models import F, JSONField
 from django.forms.fields import InvalidJSONInput
 from django.urls import reverse
@@ -182,12 +182,22 @@ class SchemaAdmin(Editable):
         self, objs: Sequence[Schema] | QuerySet[Schema], request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
         """Stops at items: a schema that has any stays, and there may be too many to be listed."""
+        if request.method == "POST" and connection.in_atomic_block:
+            _lock(objs)
         found = Item.objects.filter(schema__in=objs).defer("payload").order_by("pk")
         if shown := [f"Item: {item}" for item in found[:PROTECTED_ITEMS_SHOWN]]:
             count = found.order_by()[: BoundedPaginator.max_count].count()
             at_least = "at least " if count == BoundedPaginator.max_count else ""
             return [], {}, set(), [*shown, f"{at_least}{count:,} in all: delete them first, over the API"]
         return super().get_deleted_objects(objs, request)
+
+    @transaction.atomic
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Schema]) -> None:
+        chosen = list(queryset)
+        _lock(chosen)
+        if Item.objects.filter(schema__in=chosen).exists():
+            raise PermissionDenied
+        super().delete_queryset(request, queryset)
 
     @admin.display(description="items")
     def items(self, schema: Schema) -> SafeString:
@@ -216,6 +226,13 @@ class ItemAdmin(BigTable):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Item]:
         return super().get_queryset(request).defer("payload", "schema__document")
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Item], search_term: str
+    ) -> tuple[QuerySet[Item], bool]:
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        # The index has keys schema by schema: without naming any, all items would be read, as for counting them.
+        return found.filter(schema__in=Schema.objects.order_by().values("pk")) if search_term else found, may_repeat
+
     @admin.display(description="tenant")
     def tenant(self, item: Item) -> str:
         return item.schema.tenant.name
@@ -226,13 +243,6 @@ class ItemAdmin(BigTable):
 
 
 @admin.display(description=f"spent in the last {BURN_DOWN_DAYS} days")
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Item], search_term: str
-    ) -> tuple[QuerySet[Item], bool]:
-        found, may_repeat = super().get_search_results(request, queryset, search_term)
-        # The index has keys schema by schema: without naming any, all items would be read, as for counting them.
-        return found.filter(schema__in=Schema.objects.order_by().values("pk")) if search_term else found, may_repeat
-
 def spent(account: TokenAccount) -> SafeString:
     """The account's tokens, and for how many such days it will do; day by day, unless there were many operations."""
     begin = timezone.now() - timedelta(days=BURN_DOWN_DAYS)
@@ -250,6 +260,12 @@ def spent(account: TokenAccount) -> SafeString:
 TenantAdmin.linked += [Schema, Item, OperationRecord]
 TokenAccountAdmin.fields = (*TokenAccountAdmin.fields, spent)
 TokenAccountAdmin.readonly_fields = (spent,)
+
+
+def _lock(schemas: Sequence[Schema] | QuerySet[Schema]) -> None:
+    """Until the transaction's end, no item of the schemas is committed."""
+    locked = Schema.objects.select_for_update().filter(pk__in=[schema.pk for schema in schemas])
+    list(locked.order_by("pk").values_list("pk"))
 
 
 def _sentence(pointer: str, message: str) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from blockforger.backend import admin, json_schemas
@@ -26,6 +28,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.cast import FLUFFY, PET, a_schema, a_tenant
+from tests.eventing.test_concurrency import at_once
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -185,6 +188,39 @@ class TestSchemas:
         assert admin_client.post(url_of(Schema, "delete", schema.pk), {"post": "yes"}).status_code == 302
         assert not Schema.objects.exists()
 
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="on SQLite a transaction that writes is alone")
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("way", ["page", "list"])
+    def test_a_schema_that_gets_its_first_item_at_the_same_moment_stays(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        schema = a_schema(a_tenant())
+        begun, asked = threading.Event(), admin.SchemaAdmin.get_deleted_objects
+
+        def posted() -> None:
+            """An item is there, and committed a while after the other is at it."""
+            with transaction.atomic():
+                an_item(schema)
+                with connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as at the commit
+                begun.set()
+                time.sleep(0.3)
+
+        def asked_meanwhile(*args: Any) -> Any:
+            begun.wait(10)
+            return asked(*args)
+
+        def delete() -> int:
+            if way == "page":
+                return admin_client.post(url_of(Schema, "delete", schema.pk), {"post": "yes"}).status_code
+            data = {"action": "delete_selected", "_selected_action": [schema.pk], "index": "0", "post": "yes"}
+            return admin_client.post(url_of(Schema, "changelist"), data).status_code
+
+        monkeypatch.setattr(admin.SchemaAdmin, "get_deleted_objects", asked_meanwhile)
+        status, _ = at_once([delete, posted])
+        assert status == (200 if way == "page" else 403)
+        assert Item.objects.get().schema == schema
+
 
 class TestItems:
     def test_they_are_listed_by_tenant_and_by_schema_and_found_by_key(self, admin_client: Client) -> None:
@@ -196,6 +232,27 @@ class TestItems:
         assert listed(admin_client, Item, q="456") == [other]
         assert listed(admin_client, Item, q="45") == []
         assert f"?schema__exact={pets.pk}" in Page(admin_client, url_of(Schema, "change", pets.pk)).text
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL tells what a plan reads")
+    def test_a_search_by_key_reads_no_other_items(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        first, *_ = [a_schema(tenant, f"schema-{number}").pk for number in range(20)]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO backend_item (schema_id, key, payload, version, created_at, updated_at)"
+                " SELECT %s + n %% 20, (n / 20)::text, '{}', 1, now(), now() FROM generate_series(0, 29999) n",
+                [first],
+            )
+            cursor.execute("ANALYZE backend_item, backend_schema")
+        with CaptureQueriesContext(connection) as queries:
+            assert len(listed(admin_client, Item, q="17")) == 20
+        searches = [query["sql"] for query in queries if '"backend_item"."key" = ' in query["sql"]]
+        assert searches
+        for search in searches:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {search}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan on backend_item" not in plan
 
     def test_the_page_shows_the_payload(self, admin_client: Client) -> None:
         item = an_item(a_schema(a_tenant()))
@@ -233,27 +290,6 @@ class TestOperationRecords:
 def test_a_list_does_not_read_the_payloads(admin_client: Client, model: type[Model]) -> None:
     tenant = a_tenant()
     an_item(a_schema(tenant))
-    @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL tells what a plan reads")
-    def test_a_search_by_key_reads_no_other_items(self, admin_client: Client) -> None:
-        tenant = a_tenant()
-        first, *_ = [a_schema(tenant, f"schema-{number}").pk for number in range(20)]
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO backend_item (schema_id, key, payload, version, created_at, updated_at)"
-                " SELECT %s + n %% 20, (n / 20)::text, '{}', 1, now(), now() FROM generate_series(0, 29999) n",
-                [first],
-            )
-            cursor.execute("ANALYZE backend_item, backend_schema")
-        with CaptureQueriesContext(connection) as queries:
-            assert len(listed(admin_client, Item, q="17")) == 20
-        searches = [query["sql"] for query in queries if '"backend_item"."key" = ' in query["sql"]]
-        assert searches
-        for search in searches:
-            with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN {search}")
-                plan = "\n".join(line for (line,) in cursor.fetchall())
-            assert "Seq Scan on backend_item" not in plan
-
     a_record(tenant)
     with CaptureQueriesContext(connection) as queries:
         assert len(listed(admin_client, model)) == 1
