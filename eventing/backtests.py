@@ -37,7 +37,7 @@ MAX_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN = 100
 # Of an event with more than that, all but the payload is shown.
 _MAX_SHOWN_CHARACTERS = 16 * 1024
-# What an event has besides its payload, at most.
+# What an event has besides its payload, roughly.
 _OVERHEAD = 1024
 # Of so many writes the payloads are in memory at once.
 _PORTION = 10
