@@ -30,6 +30,7 @@ from eventing import (
 from eventing.models import AllowedBus, EventBus, FeedbackBus, Lane, OutboxEvent, OutputRule
 from tenants.admin import TenantAdmin
 from tenants.admin_scope import OperatorsOnly, Scoped
+from tenants.fresh_forms import FreshForm
 from tenants.members import NOBODY, OPERATORS
 from tenants.models import Tenant
 
@@ -62,6 +63,7 @@ class AllowedBusInline(Scoped, unfold_admin.TabularInline):
     """The operators' limit: whoever is bound by it sees it, and does not widen it."""
 
     model = AllowedBus
+    form = FreshForm
     formset = AllowedBusFormSet
     may_add = may_change = may_delete = OPERATORS
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
@@ -84,6 +86,7 @@ class FeedbackBusFormSet(forms.BaseInlineFormSet):
 
 class FeedbackBusInline(Scoped, unfold_admin.TabularInline):
     model = FeedbackBus
+    form = FreshForm
     formset = FeedbackBusFormSet
     formfield_overrides = {CharField: {"widget": WIDE_TEXT}}
     extra = 0

@@ -15,7 +15,7 @@ from django.utils.http import urlencode
 
 from eventing import dashboards, onboarding, troubles
 from tenants import charts
-from tenants.admin_scope import access_of
+from tenants.admin_scope import access_of, tenant_named
 from tenants.admin_site import Site
 from tenants.members import EVERYBODY, MANAGERS, OPERATORS
 from tenants.models import Tenant
@@ -33,7 +33,7 @@ _MOST_LISTED = 100
 
 def tenant_of(request: HttpRequest, name: str) -> Tenant:
     """The tenant of a page. Whoever may not see it is told the same as of one that is not there."""
-    tenant = Tenant.objects.filter(name=name).first()
+    tenant = tenant_named(name)
     if tenant is None or not access_of(request).allows(EVERYBODY, tenant.pk):
         raise PermissionDenied
     return tenant

@@ -180,12 +180,13 @@ def explain(site: TenantAdmin, request: HttpRequest, object_id: str) -> HttpResp
     if asked:
         schema, write = asked
         found = explanations.explain(tenant, schema, write)
+        entries, left_out = explanations.shown(found)
         context |= {
             "operation": write.operation,
             "schema": schema,
-            "explanations": _shown(found, told_of(tenant)),
+            "explanations": _shown(found, entries, told_of(tenant)),
             "matching": sum(explanation.event is not None for explanation in found),
-            "warnings": [str(warned) for warned in rule_lists.warnings_of(tenant)],
+            "warnings": [*left_out, *map(str, rule_lists.warnings_of(tenant))],
         }
     return site.page(request, tenant, "explain_rules", **context)
 
@@ -201,7 +202,7 @@ def backtest(site: TenantAdmin, request: HttpRequest, object_id: str) -> HttpRes
     if found:
         context |= {
             "found": found,
-            "limits": backtests.LIMITS,
+            "limits": found.limits,
             "changes": [
                 ("Gained", found.gains, list(map(_sent_event, found.gained))),
                 ("Lost", found.losses, list(map(_sent_event, found.lost))),
@@ -254,15 +255,15 @@ def problems_of(error: DocumentInvalid) -> list[dict[str, str]]:
     return cast("list[dict[str, str]]", error.data["errors"])
 
 
-def _shown(found: list[Explanation], told: list[Told]) -> list[dict[str, Any]]:
+def _shown(found: list[Explanation], entries: list[JsonObject | None], told: list[Told]) -> list[dict[str, Any]]:
     by_pk = {rule.pk: rule for rule in told}
     return [
         {
             "rule": by_pk[explanation.rule.pk],
             "mismatch": explanation.mismatch,
-            "entry": json_texts.readable(explanation.event.entry) if explanation.event else "",
+            "entry": json_texts.readable(entry) if entry else "",
         }
-        for explanation in found
+        for explanation, entry in zip(found, entries, strict=True)
         if explanation.rule.pk in by_pk
     ]
 

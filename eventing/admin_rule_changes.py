@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import Q
 from django.http import Http404, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
 MAX_SHOWN = 100
+# Of so many orders of its list, those are found that moved a rule.
+MAX_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,10 @@ class RuleChangeAdmin(ReadOnly):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: RuleChange, **kwargs: Any
     ) -> HttpResponse:
-        titles = {rule.pk: rule for rule in OutputRule.objects.filter(tenant=obj.tenant_id).select_related("schema")}
+        rows = OutputRule.objects.filter(tenant=obj.tenant_id).select_related("schema")
+        rules = {rule.pk: rule for rule in rows.defer("schema__document", "schema__meta")}
         may = access_of(request).allows(MANAGERS, obj.tenant_id)
-        context["change_shown"] = shown(obj, titles, may_restore=may)
+        context["change_shown"] = shown(obj, rules, may_restore=may)
         return super().render_change_form(request, context, *args, obj=obj, **kwargs)
 
     def restore(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -104,9 +106,11 @@ class RuleChangeAdmin(ReadOnly):
 
 def history_page(model_admin: ModelAdmin, request: HttpRequest, rule: OutputRule) -> TemplateResponse:
     """All that became of a rule, the newest first."""
-    of_rule = Q(rule_id=rule.pk) | Q(rule_id=None, schema_name=rule.schema.name if rule.schema else "")
-    found = RuleChange.objects.filter(of_rule, tenant=rule.tenant_id)[:MAX_SHOWN]
-    entries = [entry for entry in found if entry.rule_id or rule.pk in (entry.before or [])]
+    found = RuleChange.objects.filter(tenant=rule.tenant_id)
+    own = found.filter(rule_id=rule.pk)[:MAX_SHOWN]
+    orders = found.filter(rule_id=None, schema_name=rule.schema.name if rule.schema else "")[:MAX_LOOKED_AT]
+    moved = [entry for entry in orders if rule.pk in {pk for pk, *_ in rule_history.moves(entry)}]
+    entries = sorted([*own, *moved], key=lambda entry: -entry.pk)[:MAX_SHOWN]
     may = access_of(request).allows(MANAGERS, rule.tenant_id)
     context = {
         **model_admin.admin_site.each_context(request),
@@ -129,7 +133,7 @@ def shown(entry: RuleChange, rules: Mapping[int, OutputRule], *, may_restore: bo
     else:
         differences = [
             Difference(_title_of_row(rules[pk]), was, is_now)
-            for pk, was, is_now in rule_history.moves(entry.before or [], entry.after or [])
+            for pk, was, is_now in rule_history.moves(entry)
             if pk in rules
         ]
     return ShownChange(entry, differences, may_be_undone=may_restore and entry.before is not None)

@@ -32,7 +32,7 @@ from eventing.rule_forms import RuleForm
 from eventing.rule_lists import OrderOutdated
 from eventing.rule_previews import Wish
 from tenants.admin import TenantAdmin
-from tenants.admin_scope import ModelAdmin, TenantFilter, access_of
+from tenants.admin_scope import ModelAdmin, TenantFilter, access_of, tenant_named
 from tenants.members import MANAGERS
 from tenants.models import Tenant
 
@@ -81,6 +81,9 @@ class OutputRuleAdmin(ModelAdmin):
     # The databases differ on where empty values come.
     ordering = ("tenant__name", F("schema_id").asc(nulls_first=True), "position", "id")
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[OutputRule]:
+        return super().get_queryset(request).defer("schema__document", "schema__meta")
+
     def get_urls(self) -> list[URLPattern]:
         wrap = self.admin_site.admin_view
         own = [
@@ -127,7 +130,7 @@ class OutputRuleAdmin(ModelAdmin):
             rule = self._rule(request, object_id)
             self.check_row(request, rule, self.may_change)
             rule_lists.lock(rule.tenant_id)
-            rule.refresh_from_db()
+            rule = self._rule(request, object_id)  # as it is by now
             rule_edits.switch(rule, on=on, who=_who(request))
         state = "on" if on else "off: it sends nothing, and keeps its place"
         return _lists(request, rule.tenant, message=f"The rule is {state}.")
@@ -253,7 +256,7 @@ class OutputRuleAdmin(ModelAdmin):
         return found[0] if len(found) == 1 else None
 
     def _tenant_to_change(self, request: HttpRequest, name: str) -> Tenant:
-        tenant = Tenant.objects.filter(name=name.replace("\0", "")).first()
+        tenant = tenant_named(name)
         if tenant is None or not access_of(request).allows(self.may_change, tenant.pk):
             raise PermissionDenied
         return tenant

@@ -17,9 +17,8 @@ from django.utils.html import format_html
 from eventing import delivery_words, timelines
 from eventing.models import OutboxStatus
 from tenants.admin_keyset import moment
-from tenants.admin_scope import access_of
+from tenants.admin_scope import access_of, tenant_named
 from tenants.members import EVERYBODY
-from tenants.models import Tenant
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from eventing.models import OutboxEvent
     from eventing.timelines import Moment
     from tenants.admin_scope import ModelAdmin
+    from tenants.models import Tenant
 
 _TONES = {OutboxStatus.DELIVERED: "success", OutboxStatus.DEAD: "danger", OutboxStatus.PENDING: "warning"}
 # From a write's time to that of its entry in the ledger.
@@ -45,7 +45,7 @@ def link(tenant: str, schema: str, key: str) -> SafeString:
 
 def show(model_admin: ModelAdmin, request: HttpRequest) -> HttpResponse:
     name, schema, key = (request.GET.get(parameter, "") for parameter in ("tenant", "schema", "key"))
-    tenant = Tenant.objects.filter(name=name).first()
+    tenant = tenant_named(name)
     # Of a tenant that is not the user's, nobody is to learn that it is there.
     if tenant is None or not access_of(request).allows(EVERYBODY, tenant.pk) or "\0" in schema + key:
         raise Http404

@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.db.models import Func, IntegerField
 
 from blockforger.backend import json_values
 from eventing import explanations, rules
@@ -18,21 +21,47 @@ from eventing.explanations import Write
 from eventing.models import OutboxEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
 
     from blockforger.backend.json_values import JsonObject, JsonValue
     from blockforger.backend.models import Schema
     from eventing.rules import Rule
     from tenants.models import Tenant
 
+    Kind = Callable[[Schema, str], list[Rule]]
+
 MAX_WRITES = 1000
+MAX_BYTES = 64 * 1024 * 1024
+"""Of writes and of the events that are worked out for them; older writes are left out."""
 _MAX_SHOWN = 100
+# Of an event with more than that, all but the payload is shown.
+_MAX_SHOWN_CHARACTERS = 16 * 1024
+# What an event has besides its payload, roughly.
+_OVERHEAD = 1024
+# Of so many writes the payloads are in memory at once.
+_PORTION = 10
 LIMITS: list[JsonValue] = [
     "Writes that no rule matched when they were made are not known, nor those whose events are pruned.",
     "An item's state before a PUT, PATCH or DELETE is known only after a POST or PUT with no gap in the numbers since.",
     "Conditions (filter, on_change) of which that state is not known are undecided: such writes are counted only.",
     "A payload that was sent by rules with 'fields' alone is known in part, so conditions on it are undecided, too.",
+    f"Of events with more than {_MAX_SHOWN_CHARACTERS:,} characters, the payload is not shown.",
 ]
+
+
+class Known(NamedTuple):
+    """A write of the past, and the event by which it is known best."""
+
+    sequence: int
+    schema: Schema
+    item_key: str
+    operation: str
+    event: UUID
+    # Whether the event has all of the payload.
+    is_whole: bool
+    # Whether the write before is known too: else any item may have been written in between.
+    follows: bool
 
 
 class Past(NamedTuple):
@@ -58,6 +87,18 @@ class Comparison:
     lost: list[JsonValue] = field(default_factory=list)
     gains: int = 0
     losses: int = 0
+    left_out: int = 0
+
+    @property
+    def limits(self) -> list[JsonValue]:
+        """What it does not say, and why."""
+        if not self.left_out:
+            return LIMITS
+        text = (
+            f"The oldest {self.left_out:,} of these writes are left out: with what the rules make of them, they have "
+            f"more than {MAX_BYTES // 1024 // 1024} MiB. Try fewer rules."
+        )
+        return [text, *LIMITS]
 
     @property
     def document(self) -> JsonObject:
@@ -71,19 +112,32 @@ class Comparison:
             "gained": self.gained,
             "lost": self.lost,
             "undecided": self.undecided,
-            "limits": LIMITS,
+            "limits": self.limits,
         }
+
+
+class Bytes(Func):
+    """The length of a text that the database need not read for that."""
+
+    function = "OCTET_LENGTH"
+    output_field = IntegerField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, function="LENGTH", **context)
 
 
 def compare(tenant: Tenant, other: Sequence[Rule], *, last: int) -> Comparison:
     """What today's rules and others make of the last writes that are known, up to that many."""
     today = rules.of_tenant(tenant)
-    found = Comparison()
-    for past in _past(tenant, today, last=last):
+    of_today, of_other = _by_kind(today), _by_kind(other)
+    known, left_out = _known(tenant, today, lambda *kind: len(of_today(*kind)) + len(of_other(*kind)), last=last)
+    found = Comparison(left_out=left_out)
+    for past in _past(known):
         found.writes += 1
         found.first, found.last = found.first or past.sequence, past.sequence
-        before, undecided_before = _events(today, tenant, past)
-        after, undecided_after = _events(other, tenant, past)
+        kind = (past.schema, past.write.operation)
+        before, undecided_before = _events(of_today(*kind), tenant, past)
+        after, undecided_after = _events(of_other(*kind), tenant, past)
         if undecided_before or undecided_after:
             found.undecided += 1
             continue
@@ -95,52 +149,87 @@ def compare(tenant: Tenant, other: Sequence[Rule], *, last: int) -> Comparison:
     return found
 
 
+def _by_kind(own: Sequence[Rule]) -> Kind:
+    """Which of the rules may match writes of a schema and operation: worked out once for each."""
+    return cache(lambda schema, operation: [rule for rule in own if rules.may_match(rule, schema, operation)])
+
+
 def _show(shown: list[JsonValue], events: Counter[str], past: Past) -> None:
     for text in events.elements():
-        if len(shown) < _MAX_SHOWN:
-            shown.append({"sequence": past.sequence, **json.loads(text)})
+        if len(shown) == _MAX_SHOWN:
+            return
+        entry = json.loads(text)
+        if len(text) > _MAX_SHOWN_CHARACTERS:
+            del entry["Detail"]["payload"]
+        shown.append({"sequence": past.sequence, **entry})
 
 
-def _events(own: Iterable[Rule], tenant: Tenant, past: Past) -> tuple[Counter[str], bool]:
+def _events(own: Sequence[Rule], tenant: Tenant, past: Past) -> tuple[Counter[str], bool]:
     """The events of a write, as texts without their ids; and whether a condition cannot be decided."""
-    events: Counter[str] = Counter()
-    for rule in own:
-        has_conditions = rule.filter or rule.on_change
-        if has_conditions and not past.is_known and rules.may_match(rule, past.schema, past.write.operation):
-            return Counter(), True
-        for explanation in explanations.explain_by([rule], tenant, past.schema, past.write):
-            if explanation.event:
-                events[json_values.compact(explanation.event.entry)] += 1
-    return events, False
+    if not past.is_known and any(rule.filter or rule.on_change for rule in own):
+        return Counter(), True
+    found = explanations.explain_by(own, tenant, past.schema, past.write)
+    return Counter(json_values.compact(one.event.entry) for one in found if one.event), False
 
 
-def _past(tenant: Tenant, today: Iterable[Rule], *, last: int) -> Iterator[Past]:
-    """The last writes that are known, the oldest first."""
-    sent = OutboxEvent.objects.filter(tenant=tenant, sequence__isnull=False)
+def _known(
+    tenant: Tenant, today: Sequence[Rule], count: Callable[[Schema, str], int], *, last: int
+) -> tuple[list[Known], int]:
+    """The last writes that are known, the oldest first; and how many of them are left out, for all would be too much.
+
+    `count` says how many rules may match a write of a schema and operation.
+    """
+    sent = OutboxEvent.objects.filter(tenant=tenant, sequence__isnull=False).annotate(size=Bytes("detail"))
     # By the primary key, which has the time in it and an index; a write has an event for each rule.
-    rows = list(sent.order_by("-id")[: last * 4])
+    rows: list[Any] = list(sent.order_by("-id").defer("detail")[: last * 4])
     whole = {rule.pk for rule in today if rule.projection is None}
     schemas = {schema.name: schema for schema in tenant.schemas.defer("document")}
-    by_sequence: dict[int, list[OutboxEvent]] = {}
-    for row in sorted(rows, key=lambda row: row.sequence or 0):
-        by_sequence.setdefault(row.sequence or 0, []).append(row)
-    states: dict[tuple[str, str], JsonObject | None] = {}
-    previous = None
-    for sequence, events in list(by_sequence.items())[-last:]:
-        if previous is not None and sequence != previous + 1:
-            states.clear()  # whoever wrote in between may have written any item
-        previous = sequence
-        event = next((event for event in events if event.rule_id in whole), events[0])
-        item = (event.schema_name, event.item_key)
-        if event.schema_name not in schemas:
-            continue
-        is_whole = event.rule_id in whole
+    by_sequence: dict[int, list[Any]] = {}
+    for row in sorted(rows, key=lambda row: row.sequence):
+        by_sequence.setdefault(row.sequence, []).append(row)
+    writes = [
+        (sequence, next((event for event in events if event.rule_id in whole), events[0]))
+        for sequence, events in list(by_sequence.items())[-last:]
+        if events[0].schema_name in schemas
+    ]
+    found: list[Known] = []
+    left = MAX_BYTES
+    for sequence, event in reversed(writes):
         schema = schemas[event.schema_name]
-        payload = json.loads(event.detail)["payload"]
-        is_known = is_whole and (event.operation == "POST" or item in states)
-        write = Write.of(event.operation, payload, before=states.get(item), key_field=schema.key_field)
-        if is_known or (is_whole and event.operation == "PUT"):
+        left -= (event.size + _OVERHEAD) * (2 + count(schema, event.operation))
+        if left < 0:
+            break
+        is_whole = event.rule_id in whole
+        follows = sequence - 1 in by_sequence
+        found.append(Known(sequence, schema, event.item_key, event.operation, event.pk, is_whole, follows))
+    return found[::-1], len(writes) - len(found)
+
+
+def _past(writes: Sequence[Known]) -> Iterator[Past]:
+    """What these writes did to their items, as far as that is known."""
+    states: dict[tuple[str, str], JsonObject | None] = {}
+    for known, payload in _payloads(writes):
+        if payload is None or not known.follows:
+            states.clear()
+        if payload is None:
+            continue
+        item = (known.schema.name, known.item_key)
+        is_known = known.is_whole and (known.operation == "POST" or item in states)
+        key_field = known.schema.key_field
+        write = Write.of(known.operation, payload, before=states.get(item), key_field=key_field)
+        if is_known or (known.is_whole and known.operation == "PUT"):
             states[item] = write.after
         else:
             states.pop(item, None)
-        yield Past(sequence, schema, write, is_known)
+        yield Past(known.sequence, known.schema, write, is_known)
+
+
+def _payloads(writes: Sequence[Known]) -> Iterator[tuple[Known, JsonObject | None]]:
+    """What each write sent; None if its event is pruned meanwhile."""
+    for start in range(0, len(writes), _PORTION):
+        portion = writes[start : start + _PORTION]
+        rows = OutboxEvent.objects.filter(pk__in=[known.event for known in portion])
+        details = dict(rows.values_list("pk", "detail"))
+        for known in portion:
+            detail = details.get(known.event)
+            yield known, None if detail is None else json.loads(detail)["payload"]

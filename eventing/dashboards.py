@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
-from django.db.models import Count, Min, Sum
+from django.db.models import Count, Min
 from django.utils import timezone
 
 from blockforger.backend.models import Origin
@@ -21,8 +21,8 @@ from eventing import queues, value_rows
 from eventing.lanes import LANES
 from eventing.models import EventBus, FeedbackBus, OutboxEvent, OutboxStatus, OutputRule, QueueKind
 from eventing.replays import first_id_of
-from tenants import by_time
-from tenants.models import EntryKind, LedgerEntry, TokenAccount
+from tenants import spending
+from tenants.models import LedgerEntry, TokenAccount
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -154,17 +154,12 @@ def troubled(tenant: Tenant, status: OutboxStatus) -> QuerySet[OutboxEvent]:
 
 
 def balance_of(tenant: Tenant, at: datetime) -> Balance:
-    """The balance, and the pace of the last days: by the balances that the ledger's entries left, not by their sum."""
+    """The balance, and the pace of the last days."""
     tokens = TokenAccount.objects.filter(pk=tenant.pk).values_list("balance", flat=True).first() or 0
-    since = at - timedelta(days=PACE_DAYS)
-    rows = LedgerEntry.objects.filter(account=tenant.pk)
-    pk = by_time.first_pk_since(rows, "created_at", since)
-    first = rows.filter(pk__gte=pk).order_by("pk").first() if pk is not None else None
-    oldest = rows.order_by("pk").first()
-    if first is None or oldest is None:
+    spent = spending.since(at - timedelta(days=PACE_DAYS), account=tenant.pk, balance=tokens).tokens
+    oldest = LedgerEntry.objects.filter(account=tenant.pk).order_by("pk").first()
+    if oldest is None:
         return Balance(tokens, 0, PACE_DAYS, None)
-    paid_in = rows.filter(kind=EntryKind.TOP_UP, pk__gte=first.pk).aggregate(sum=Sum("amount"))["sum"] or 0
-    spent = first.balance_after - first.amount + paid_in - tokens
     # Of an account that is younger, the pace of its own time; but not of minutes.
     days = min(float(PACE_DAYS), max((at - oldest.created_at) / timedelta(days=1), 1 / 24))
     if spent <= 0:

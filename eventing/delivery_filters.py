@@ -122,9 +122,9 @@ def _local(text: str) -> str:
     """A time as the browser's field has it, if it is one: without a zone."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
+    except (ValueError, OverflowError):
         return text
-    return (moment.astimezone(UTC) if moment.tzinfo else moment).replace(tzinfo=None).isoformat()
 
 
 def _with_zone(text: str) -> str:

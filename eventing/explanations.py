@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
-from blockforger.backend import keys
+from blockforger.backend import json_values, keys
 from blockforger.backend.merge_patch import merged
 from blockforger.backend.models import Method
 from eventing import event_format, rules
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from eventing.rules import Rule
     from tenants.models import Tenant
 
+MAX_SHOWN_CHARACTERS = 4 * 1024 * 1024
+"""Of the events of one write; once they have more, payloads are left out."""
 # What nobody knows before the write.
 _KEY, _EVENT = "{key}", "urn:blockforger:event:{id}:{sequence}"
 
@@ -79,10 +81,9 @@ class Explanation:
     mismatch: str | None
     event: Event | None
 
-    @property
-    def document(self) -> JsonObject:
-        event = self.event.entry if self.event else None
-        return {"id": self.rule.pk, "matches": event is not None, "mismatch": self.mismatch, "event": event}
+    def document(self, entry: JsonObject | None) -> JsonObject:
+        """With the entry as it is shown."""
+        return {"id": self.rule.pk, "matches": self.event is not None, "mismatch": self.mismatch, "event": entry}
 
 
 def explain(tenant: Tenant, schema: Schema, write: Write) -> list[Explanation]:
@@ -101,6 +102,24 @@ def explain_by(own: Iterable[Rule], tenant: Tenant, schema: Schema, write: Write
             text = mismatch if isinstance(mismatch, str) else f"its filter is not met: {mismatch}"
             explanations.append(Explanation(rule, text, None))
     return explanations
+
+
+def shown(found: Iterable[Explanation]) -> tuple[list[JsonObject | None], list[str]]:
+    """The entry of each event, and what is to be said of payloads that are left out, for all would be too much."""
+    entries: list[JsonObject | None] = []
+    left, left_out = MAX_SHOWN_CHARACTERS, 0
+    for explanation in found:
+        event = explanation.event
+        if event is None:
+            entries.append(None)
+            continue
+        if left < 0:
+            left_out += 1
+            event = replace(event, detail={name: part for name, part in event.detail.items() if name != "payload"})
+        entries.append(event.entry)
+        left -= len(json_values.compact(event.entry))
+    text = f"The events are large: of the last {left_out:,}, the payload is not shown"
+    return entries, [text] if left_out else []
 
 
 def event_of(

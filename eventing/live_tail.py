@@ -239,4 +239,4 @@ def _moment(text: str, now: datetime) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return max(moment - _AGAIN, now - _FIRST) if moment.tzinfo else None
+    return min(max(moment, now - _FIRST + _AGAIN), now) - _AGAIN if moment.tzinfo else None

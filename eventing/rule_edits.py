@@ -49,10 +49,13 @@ def switch(row: OutputRule, *, on: bool, who: str) -> None:
 
 
 def remove(row: OutputRule, *, who: str) -> None:
+    """Delete a rule, if it is still there."""
     with transaction.atomic():
         rule_lists.lock(row.tenant_id)
-        rule_history.removed([row], who=who)
-        row.delete()
+        stored = OutputRule.objects.select_related("schema").filter(pk=row.pk).first()
+        if stored is not None:
+            rule_history.removed([stored], who=who)
+            stored.delete()
 
 
 def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
@@ -65,7 +68,8 @@ def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
         document = _restorable(entry)
         row = OutputRule.objects.filter(tenant=entry.tenant_id, pk=entry.rule_id or 0).first()
         if row is None:
-            row = OutputRule(tenant_id=entry.tenant_id, schema=_schema_of(entry), **document)
+            # The rule that it was: restored again, it is not a second one.
+            row = OutputRule(pk=entry.rule_id, tenant_id=entry.tenant_id, schema=_schema_of(entry), **document)
             add(row, who=who, what=What.RESTORED)
         else:
             for column in rule_checks.COLUMNS:

@@ -59,8 +59,9 @@ def differences(before: JsonObject | None, after: JsonObject | None) -> list[Dif
     return [Difference(*text) for text in texts if text[1] != text[2]]
 
 
-def moves(before: Sequence[int], after: Sequence[int]) -> list[tuple[int, str, str]]:
-    """The ids of rules that have another place, which are told."""
+def moves(entry: RuleChange) -> list[tuple[int, str, str]]:
+    """The ids of the rules that an order gave another place, and both places."""
+    before, after = entry.before or [], entry.after or []
     was = {pk: place for place, pk in enumerate(before, start=1)}
     return [(pk, f"place {was[pk]}", f"place {place}") for place, pk in enumerate(after, start=1) if was[pk] != place]
 

@@ -8,11 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 
 from blockforger.backend import deadlocks, json_values
 from blockforger.backend.errors import DocumentInvalid
 from eventing import rule_documents, rule_history, rule_warnings, rules
-from eventing.models import AllowedBus, EventBus, OutputRule
+from eventing.models import AllowedBus, EventBus, FeedbackBus, OutputRule
 from eventing.rules import Rule
 from tenants.models import Tenant
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from eventing.rule_warnings import Owned, Warned
 
 RULES, SCHEMAS = "rules", "schemas"
+MAX_TRIED = 500
+"""So many rules can be tried at once."""
 
 
 class OrderOutdated(Exception):
@@ -145,7 +148,8 @@ def warnings_of(tenant: Tenant) -> list[Warned]:
     """What the rules of a tenant may not mean, as they are stored."""
     schemas = {schema.pk: schema for schema in tenant.schemas.order_by("name")}
     lists: dict[str | None, list[RuleDocument]] = {}
-    for row in _rows(tenant):
+    # Of a schema that is made or deleted just now, the rules are left out.
+    for row in _rows(tenant).filter(Q(schema=None) | Q(schema__in=schemas)):
         owner = schemas[row.schema_id].name if row.schema_id is not None else None
         lists.setdefault(owner, []).append(rule_documents.of_row(row))
     rules_of_all = rule_warnings.owned(lists)
@@ -155,14 +159,19 @@ def warnings_of(tenant: Tenant) -> list[Warned]:
     return [
         *rule_warnings.of_rules(rules_of_all, paths),
         *rule_warnings.of_pairs(rules_of_all, paths),
-        *rule_warnings.of_buses(rules_of_all, buses_of(rules_of_all)),
+        *rule_warnings.of_buses(rules_of_all, buses_of(rules_of_all, tenant.name)),
     ]
 
 
-def buses_of(listed: Sequence[Owned]) -> dict[str, EventBus]:
-    """What is known of the buses that rules name, by ARN."""
+def buses_of(listed: Sequence[Owned], tenant_name: str) -> dict[str, EventBus]:
+    """What is known of the buses that rules name, by ARN.
+
+    Of a bus to which nothing stored of the tenant sends, nothing is told: what is known of it comes from others.
+    """
     arns = {rule.document["eventbridge_arn"] for rule in listed}
-    return {bus.arn: bus for bus in EventBus.objects.filter(arn__in=arns)}
+    of_tenant = {"tenant__name": tenant_name, "eventbridge_arn": OuterRef("arn")}
+    is_named = Exists(OutputRule.objects.filter(**of_tenant)) | Exists(FeedbackBus.objects.filter(**of_tenant))
+    return {bus.arn: bus for bus in EventBus.objects.filter(is_named, arn__in=arns)}
 
 
 def etag_of(tenant: Tenant) -> str:
@@ -201,7 +210,9 @@ def lock(tenant_id: int) -> Tenant:
 
 
 def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
-    """The rules of a document, as they would be if they were stored. Raises DocumentInvalid."""
+    """The rules of a document that are to be tried, as they would be if they were stored. Raises DocumentInvalid."""
+    if (count := _count(value)) > MAX_TRIED:
+        raise DocumentInvalid([("", f"These are {count:,} rules. Try at most {MAX_TRIED:,} of them at once.")])
     schemas = {schema.name: schema for schema in tenant.schemas.defer("document", "meta").order_by("pk")}
     wanted = _read(tenant, value, schemas)
     return [
@@ -254,6 +265,13 @@ def _read(tenant: Tenant, value: JsonValue, schemas: Mapping[str, Schema]) -> di
     if problems:
         raise DocumentInvalid(problems)
     return wanted
+
+
+def _count(value: JsonValue) -> int:
+    """How many rules a document lists, as far as it is one."""
+    of_schemas = value.get(SCHEMAS) if isinstance(value, dict) else None
+    lists = [value.get(RULES), *of_schemas.values()] if isinstance(value, dict) and isinstance(of_schemas, dict) else []
+    return sum(len(listed) for listed in lists if isinstance(listed, list))
 
 
 def _without_ids(listed: JsonValue) -> JsonValue:

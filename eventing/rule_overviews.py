@@ -67,7 +67,7 @@ def title_of(document: RuleDocument, own_schema: str | None) -> str:
 def lists_of(tenant: Tenant) -> list[ShownList]:
     """All rules of a tenant, its own list first, which is there even if it is empty. Three queries."""
     schemas = _schemas_of(tenant)
-    shown = _shown(_rows(tenant, schemas), schemas)
+    shown = _shown(tenant, _rows(tenant, schemas), schemas)
     lists = [ShownList(schema, list(rules)) for schema, rules in groupby(shown, key=lambda one: one.row.schema)]
     return lists if lists and lists[0].schema is None else [ShownList(None, []), *lists]
 
@@ -81,10 +81,12 @@ def of_draft(draft: OutputRule) -> ShownRule:
     else:
         rows.append(draft)
         rows.sort(key=lambda row: row.schema.name if row.schema else "")
-    return next(shown for shown in _shown(rows, schemas, draft=draft) if shown.row is draft)
+    return next(shown for shown in _shown(draft.tenant, rows, schemas, draft=draft) if shown.row is draft)
 
 
-def _shown(rows: Sequence[OutputRule], schemas: Sequence[Schema], draft: OutputRule | None = None) -> list[ShownRule]:
+def _shown(
+    tenant: Tenant, rows: Sequence[OutputRule], schemas: Sequence[Schema], draft: OutputRule | None = None
+) -> list[ShownRule]:
     documents: dict[str | None, list[RuleDocument]] = {}
     for row in rows:
         documents.setdefault(row.schema.name if row.schema else None, []).append(rule_documents.of_row(row))
@@ -96,7 +98,7 @@ def _shown(rows: Sequence[OutputRule], schemas: Sequence[Schema], draft: OutputR
     for warned in (
         *rule_warnings.of_rules(rules, paths),
         *rule_warnings.of_pairs(rules, paths),
-        *rule_warnings.of_buses(of_bus, rule_lists.buses_of(of_bus)),
+        *rule_warnings.of_buses(of_bus, rule_lists.buses_of(of_bus, tenant.name)),
     ):
         found[id(warned.rule)].warnings.append(warned.message)
     for warned in rule_warnings.of_order(rules, paths):
@@ -105,9 +107,13 @@ def _shown(rows: Sequence[OutputRule], schemas: Sequence[Schema], draft: OutputR
 
 
 def _rows(tenant: Tenant, schemas: Sequence[Schema]) -> list[OutputRule]:
-    """In the order of lists; each with its schema, which is not read again."""
+    """In the order of lists; each with its schema, which is not read again.
+
+    Those of a schema that is made or deleted just now are left out.
+    """
     by_pk: Mapping[int, Schema] = {schema.pk: schema for schema in schemas}
-    rows = list(OutputRule.objects.filter(tenant=tenant).order_by("position", "id"))
+    found = OutputRule.objects.filter(tenant=tenant).order_by("position", "id")
+    rows = [row for row in found if row.schema_id is None or row.schema_id in by_pk]
     for row in rows:
         row.tenant = tenant
         if row.schema_id is not None:

@@ -59,8 +59,10 @@ class RuleExplanationsViewSet(ManagementViewSet):
             self.caller_of(request, tenant, Permission.BACKEND_CALLS)
         schema, write = rule_requests.write(asked, owner)
         found = explanations.explain(owner, schema, write)
-        warnings = [str(warned) for warned in rule_lists.warnings_of(owner)]
-        return Response({"rules": [explanation.document for explanation in found], "warnings": warnings})
+        entries, left_out = explanations.shown(found)
+        documents = [explanation.document(entry) for explanation, entry in zip(found, entries, strict=True)]
+        warnings = [*left_out, *map(str, rule_lists.warnings_of(owner))]
+        return Response({"rules": documents, "warnings": warnings})
 
 
 class RuleTestsViewSet(ManagementViewSet):

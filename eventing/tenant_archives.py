@@ -25,6 +25,13 @@ _BY_COMMAND = "Import them with the command import_tenant_properties."
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The earliest that the format knows: what says the same is the same, byte for byte.
 _TIME = (1980, 1, 1, 0, 0, 0)
+# What zipfile raises of an archive that is none, that is cut, that is packed in a way that it does not know
+# (NotImplementedError) or with a password (RuntimeError), and of a file that is beyond all files (OverflowError) or
+# nameless (IndexError).
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError),
+    *(NotImplementedError, RuntimeError, OverflowError, IndexError),
+)
 # What macOS adds on its own.
 _PASSED_OVER = "__MACOSX"
 
@@ -68,8 +75,7 @@ def unpack(packed: bytes, *, name: str) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             return _read(archive, name)
-    # zipfile's own: of a compression that it does not know, and (RuntimeError) of a file that wants a password.
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except _UNREADABLE as error:
         raise _refused(name, "This cannot be read as a zip archive. Make it anew, without a password.") from error
 
 

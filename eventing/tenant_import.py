@@ -73,7 +73,7 @@ def further_warnings(tenant_plan: TenantPlan) -> list[Warned]:
     listed = tenant_plan.listed_rules()
     return [
         *rule_warnings.of_pairs(listed, tenant_plan.paths()),
-        *rule_warnings.of_buses(listed, rule_lists.buses_of(listed)),
+        *rule_warnings.of_buses(listed, rule_lists.buses_of(listed, tenant_plan.wanted.name)),
     ]
 
 

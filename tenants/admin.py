@@ -27,6 +27,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tenants import admin_keys, admin_tokens, members, two_factor
 from tenants.admin_scope import Editable, ModelAdmin, OperatorsOnly, Scoped, TenantFilter, access_of, pretty_json
+from tenants.fresh_forms import FreshForm
 from tenants.members import OPERATORS, OWNERS
 from tenants.models import AllowedOrigin, ApiKey, LedgerEntry, Membership, Role, Tenant, TokenAccount
 
@@ -60,9 +61,6 @@ class UserAdmin(OperatorsOnly, auth_admin.UserAdmin, unfold_admin.ModelAdmin):
     actions = ["forget_second_factor"]
     list_fullwidth = True
 
-    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        return auth_admin.UserAdmin.lookup_allowed(self, lookup, value, request)
-
     @admin.action(description="Forget the second factor: the password alone lets them in", permissions=["change"])
     def forget_second_factor(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
         for user in queryset:
@@ -76,22 +74,14 @@ class UserNameField(forms.CharField):
 
     widget = UnfoldAdminTextInputWidget
 
-    def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, int):
-            return User.objects.filter(pk=value).values_list("username", flat=True).first()
-        return value
-
     def clean(self, value: Any) -> User:
         user = User.objects.filter(username=super().clean(value)).first()
         if user is None:
             raise ValidationError("Nobody has that user name. Ask the platform's operator to make the user first.")
         return user
 
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
 
-
-class MembershipForm(forms.ModelForm):
+class MembershipForm(FreshForm):
     user = UserNameField(label="User name")
 
     class Meta:
@@ -115,8 +105,13 @@ class MembershipFormSet(forms.BaseInlineFormSet):
             _check_owner_remains(self.instance, leaving)
 
 
-class InlineMembershipForm(forms.ModelForm):
+class InlineMembershipForm(FreshForm):
     user = UserNameField(label="User name")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["user"] = self.instance.user.get_username()
 
 
 class MembershipInline(Scoped, unfold_admin.TabularInline):
@@ -126,9 +121,13 @@ class MembershipInline(Scoped, unfold_admin.TabularInline):
     may_add = may_change = may_delete = OWNERS
     extra = 0
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        return super().get_queryset(request).select_related("user", "tenant")
+
 
 class AllowedOriginInline(Scoped, unfold_admin.TabularInline):
     model = AllowedOrigin
+    form = FreshForm
     extra = 0
 
 
@@ -149,7 +148,7 @@ class MembershipAdmin(ModelAdmin):
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Membership | None:
         """The membership; while it is changed or deleted, nobody else changes who the members of its tenant are."""
         membership = super().get_object(request, object_id, from_field)
-        if membership is None or request.method != "POST":
+        if membership is None or request.method != "POST" or not connection.in_atomic_block:
             return membership
         members.lock([membership.tenant_id])
         return super().get_object(request, object_id, from_field)  # as it is by now
@@ -179,6 +178,7 @@ class MembershipAdmin(ModelAdmin):
 
 @admin.register(Tenant)
 class TenantAdmin(Editable):
+    form = FreshForm
     tenant_path = "pk"
     may_add = may_delete = OPERATORS
     add_fields = ("name", "accepts_events")

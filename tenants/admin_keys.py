@@ -22,6 +22,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminI
 
 from tenants import api_keys
 from tenants.admin_scope import Editable, TenantFilter
+from tenants.fresh_forms import FreshForm
 from tenants.members import NOBODY
 from tenants.models import ApiKey, Permission
 
@@ -32,7 +33,7 @@ DEFAULT_OVERLAP_HOURS = 24
 MAX_OVERLAP_HOURS = 30 * 24
 
 
-class ApiKeyForm(forms.ModelForm):
+class ApiKeyForm(FreshForm):
     permissions = forms.TypedMultipleChoiceField(
         choices=Permission.choices,
         coerce=Permission,

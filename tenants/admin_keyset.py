@@ -15,9 +15,8 @@ from django.core.paginator import Paginator
 from unfold.views import ChangeList
 
 from tenants import keyset
-from tenants.admin_scope import BigTable, access_of
+from tenants.admin_scope import BigTable, access_of, tenant_named
 from tenants.keyset import Page, Source
-from tenants.models import Tenant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 BEFORE, AFTER = "before", "after"
+# Near the ends of time, a day more or less is none that Python has.
+_YEARS = range(1970, 9999)
 
 
 class NoPaginator(Paginator):
@@ -136,6 +137,8 @@ def moment(text: str) -> datetime | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         return None
+    if found.year not in _YEARS:
+        return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -144,6 +147,6 @@ def tenants_looked_at(request: HttpRequest) -> list[int] | None:
     access = access_of(request)
     chosen = request.GET.get("tenant")
     if chosen:
-        named = Tenant.objects.filter(name=chosen).values_list("pk", flat=True).first()
-        return [named] if named is not None and (access.is_operator or named in access.roles) else []
+        named = tenant_named(chosen)
+        return [named.pk] if named is not None and (access.is_operator or named.pk in access.roles) else []
     return None if access.is_operator else list(access.roles)

@@ -44,6 +44,11 @@ def access_of(request: HttpRequest) -> Access:
     return cast("Access", known)
 
 
+def tenant_named(name: str) -> Tenant | None:
+    """The tenant of that name. What comes of a URL may hold NUL, which PostgreSQL does not take."""
+    return None if "\0" in name else Tenant.objects.filter(name=name).first()
+
+
 # While a class is checked, a mixin has the methods of what it is mixed into.
 _Admin: Any = admin.ModelAdmin if TYPE_CHECKING else object
 
@@ -58,7 +63,7 @@ class Scoped(_Admin):
     may_change = MANAGERS
     may_delete = MANAGERS
     # Lookups that links to the list use, besides those of `list_filter`. Others are refused: with them, the values of
-    # columns that are not shown could be guessed.
+    # columns that are not shown, and of rows that these lead to, could be guessed.
     linked_lookups: ClassVar[tuple[str, ...]] = ()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -85,6 +90,12 @@ class Scoped(_Admin):
             return rows.none()
         return rows.filter((f"{self.tenant_path}__in", access.tenants(self.may_view)))
 
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Also for autocompletes, whose terms nobody has looked at."""
+        return super().get_search_results(request, queryset, search_term.replace("\0", ""))
+
     def formfield_for_foreignkey(
         self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any
     ) -> ModelChoiceField | None:
@@ -107,9 +118,13 @@ class Scoped(_Admin):
         super().save_model(request, obj, form, change)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        filters = self.get_list_filter(request)
-        offered = {name if isinstance(name, str) else getattr(name, "parameter_name", "") for name in filters}
-        return lookup in self.linked_lookups or lookup.split("__")[0] in offered
+        offered = set(self.linked_lookups)
+        for one in self.get_list_filter(request):
+            if isinstance(one, str):
+                offered |= {one, f"{one}__exact", f"{one}__isnull"}
+            else:
+                offered.add(getattr(one, "parameter_name", ""))
+        return lookup in offered and "\0" not in value  # which no column holds, and PostgreSQL does not take
 
     def check_row(self, request: HttpRequest, obj: Any, who: frozenset[str]) -> None:
         """Refuse what the user may not do with that row."""
@@ -220,10 +235,11 @@ class TenantFilter(admin.SimpleListFilter):
         return [(name, name) for name in names if name]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if self.value() is None:
+        name = self.value()
+        if name is None:
             return queryset
         # Looked up first, and not joined, so that the index on the tenant's number serves the list's order too.
-        tenant = Tenant.objects.filter(name=self.value()).first()
+        tenant = tenant_named(name)
         return queryset.filter((self.column, tenant.pk)) if tenant else queryset.none()
 
 

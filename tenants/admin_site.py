@@ -8,7 +8,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
-from django.http import HttpResponseRedirect
+from django.core.paginator import InvalidPage
+from django.http import Http404, HttpResponseRedirect
 from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.http import urlencode
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.http import HttpRequest, HttpResponse
+    from django.template.response import TemplateResponse
     from django.urls import URLPattern
 
     View = Callable[..., HttpResponse]
@@ -75,10 +77,17 @@ class Site(UnfoldAdminSite):
             return HttpResponseRedirect(f"{reverse('admin:two_factor')}?{query}")
         return super().login(request, extra_context)
 
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        try:
+            return super().search(request, extra_context)
+        except (InvalidPage, ValueError) as error:  # unfold takes the page's number as it comes
+            raise Http404 from error
+
     def get_urls(self) -> list[URLPattern]:
         from tenants import two_factor_pages as pages
 
         own = [
+            path("logout/", never_cache(guarded(self._log_out)), name="logout"),
             path("two-factor/", self._before_second_factor(pages.challenge), name="two_factor"),
             path("two-factor/set-up/", self._before_second_factor(pages.set_up), name="two_factor_set_up"),
             path("two-factor/recovery-codes/", self.admin_view(pages.recovery_codes), name="two_factor_codes"),
@@ -93,6 +102,10 @@ class Site(UnfoldAdminSite):
         # Unfold would write them into each page, as a style that the policy forbids; ours are in admin.css.
         context["colors"] = None
         return context
+
+    def _log_out(self, request: HttpRequest) -> HttpResponse:
+        """Also those who have not given their second factor. Others have nothing to end."""
+        return self.logout(request) if self.has_signed_in(request) else HttpResponseRedirect(reverse("admin:index"))
 
     def _before_second_factor(self, view: View) -> View:
         """A page for those who have given their password and nothing more yet."""

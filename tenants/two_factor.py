@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import django_otp
 import segno
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.safestring import mark_safe
 from django_otp.models import Device
@@ -16,7 +17,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import User
+    from django.db.models import QuerySet
     from django.http import HttpRequest
     from django.utils.safestring import SafeString
 
@@ -42,17 +43,18 @@ def has_one(user: Any) -> bool:
 
 def begin(user: User) -> TOTPDevice:
     """The app that the user is about to set up: made now, or on an earlier visit of the page."""
-    device, _ = TOTPDevice.objects.get_or_create(user=user, confirmed=False, defaults={"name": _NAME})
-    return device
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)  # of two pages at once, both show the same app
+        return _begun(user.pk) or TOTPDevice.objects.create(user=user, confirmed=False, name=_NAME)
 
 
 def finish(request: HttpRequest, code: str) -> list[str] | None:
     """Take the app into use if the code is its own. Gives the recovery codes, which are shown once."""
     with transaction.atomic():
-        device = TOTPDevice.objects.select_for_update().filter(user=request.user.pk, confirmed=False).first()
+        device = _begun(request.user.pk, TOTPDevice.objects.select_for_update())
         if device is None or not device.verify_token(code):
             return None
-        TOTPDevice.objects.filter(user=request.user.pk, confirmed=True).delete()
+        TOTPDevice.objects.filter(user=request.user.pk).exclude(pk=device.pk).delete()
         device.confirmed = True
         device.save(update_fields=["confirmed"])
         codes = renew_recovery_codes(device.user)
@@ -105,3 +107,9 @@ def qr_code(device: TOTPDevice) -> SafeString:
     """The app's secret as a picture for its camera, drawn here: nobody else is to know it."""
     drawn = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, dark="#000", light="#fff")
     return mark_safe(drawn)  # noqa: S308 - segno's own SVG
+
+
+def _begun(user_id: int | None, devices: QuerySet[TOTPDevice] | None = None) -> TOTPDevice | None:
+    """The app that the user is setting up. There may be more, made before they were made one after the other."""
+    found = TOTPDevice.objects.all() if devices is None else devices
+    return found.filter(user=user_id, confirmed=False).order_by("pk").first()

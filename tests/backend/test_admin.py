@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from blockforger.backend import json_schemas
+from blockforger.backend import admin, json_schemas
 from blockforger.backend.json_schemas import SchemaProblem
 from blockforger.backend.models import Item, OperationRecord, Origin, Schema
 from tenants import balances
 from tenants.admin_scope import BoundedPaginator
+from tenants.fresh_forms import OUTDATED
 from tenants.models import LedgerEntry, TokenAccount
 from tests.admin_pages import (
     Page,
@@ -25,6 +28,7 @@ from tests.admin_pages import (
     url_of,
 )
 from tests.cast import FLUFFY, PET, a_schema, a_tenant
+from tests.eventing.test_concurrency import at_once
 
 if TYPE_CHECKING:
     from django.db.models import Model
@@ -110,7 +114,10 @@ class TestSchemas:
             ('{"indexes": ["x"]}', "/indexes/0: 'x' is no path of the schema. Known are: id, name, status."),
             ('{"require_if_match": 1}', "/require_if_match: Write true or false."),
             ('{"a": "\\u0000"}', "/a: A text holds the character U+0000."),
-            ("{", "Enter a valid JSON."),
+            ("{", "The text is not JSON: Expecting property name enclosed in double quotes at line 1, column 2."),
+            ("[" * 100_000, "The value is nested deeper than 100 levels."),
+            ('{"a": ' + "9" * 5000 + "}", "A number has too many digits."),
+            ('"text"', 'Write an object, such as {"key": "id"}.'),
         ],
     )
     def test_a_meta_that_says_nothing_sensible_is_refused(self, admin_client: Client, meta: str, problem: str) -> None:
@@ -130,6 +137,24 @@ class TestSchemas:
         changed = self.change(admin_client, schema, **values)
         assert changed.version == 2
         assert changed.updated_at > schema.updated_at
+
+    def test_a_page_that_was_opened_before_does_not_undo_what_others_have_done(self, admin_client: Client) -> None:
+        schema = a_schema(a_tenant())
+        page = Page(admin_client, url_of(Schema, "change", schema.pk))
+        changed = self.change(admin_client, schema, document="{}")
+        response = page.submit(meta='{"key": "name"}')
+        assert errors_of(response) == {"__all__": [OUTDATED]}
+        assert OUTDATED in text_of(response)
+        stored = Schema.objects.get()
+        assert (stored.document, stored.meta, stored.version) == (changed.document, {}, changed.version)
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
+    def test_a_schema_is_locked_before_it_is_compared(self, admin_client: Client) -> None:
+        page = Page(admin_client, url_of(Schema, "change", a_schema(a_tenant()).pk))
+        with CaptureQueriesContext(connection) as queries:
+            page.submit(document="{}")
+        statements = [query["sql"] for query in queries if 'FROM "backend_schema"' in query["sql"]]
+        assert "FOR NO KEY UPDATE" in statements[1]
 
     def test_tenant_and_name_stay_as_they_were_made(self, admin_client: Client) -> None:
         schema = a_schema(a_tenant("ours"))
@@ -163,6 +188,39 @@ class TestSchemas:
         assert admin_client.post(url_of(Schema, "delete", schema.pk), {"post": "yes"}).status_code == 302
         assert not Schema.objects.exists()
 
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="on SQLite a transaction that writes is alone")
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("way", ["page", "list"])
+    def test_a_schema_that_gets_its_first_item_at_the_same_moment_stays(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        schema = a_schema(a_tenant())
+        begun, asked = threading.Event(), admin.SchemaAdmin.get_deleted_objects
+
+        def posted() -> None:
+            """An item is there, and committed a while after the other is at it."""
+            with transaction.atomic():
+                an_item(schema)
+                with connection.cursor() as cursor:
+                    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as at the commit
+                begun.set()
+                time.sleep(0.3)
+
+        def asked_meanwhile(*args: Any) -> Any:
+            begun.wait(10)
+            return asked(*args)
+
+        def delete() -> int:
+            if way == "page":
+                return admin_client.post(url_of(Schema, "delete", schema.pk), {"post": "yes"}).status_code
+            data = {"action": "delete_selected", "_selected_action": [schema.pk], "index": "0", "post": "yes"}
+            return admin_client.post(url_of(Schema, "changelist"), data).status_code
+
+        monkeypatch.setattr(admin.SchemaAdmin, "get_deleted_objects", asked_meanwhile)
+        status, _ = at_once([delete, posted])
+        assert status == (200 if way == "page" else 403)
+        assert Item.objects.get().schema == schema
+
 
 class TestItems:
     def test_they_are_listed_by_tenant_and_by_schema_and_found_by_key(self, admin_client: Client) -> None:
@@ -174,6 +232,27 @@ class TestItems:
         assert listed(admin_client, Item, q="456") == [other]
         assert listed(admin_client, Item, q="45") == []
         assert f"?schema__exact={pets.pk}" in Page(admin_client, url_of(Schema, "change", pets.pk)).text
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL tells what a plan reads")
+    def test_a_search_by_key_reads_no_other_items(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        first, *_ = [a_schema(tenant, f"schema-{number}").pk for number in range(20)]
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO backend_item (schema_id, key, payload, version, created_at, updated_at)"
+                " SELECT %s + n %% 20, (n / 20)::text, '{}', 1, now(), now() FROM generate_series(0, 29999) n",
+                [first],
+            )
+            cursor.execute("ANALYZE backend_item, backend_schema")
+        with CaptureQueriesContext(connection) as queries:
+            assert len(listed(admin_client, Item, q="17")) == 20
+        searches = [query["sql"] for query in queries if '"backend_item"."key" = ' in query["sql"]]
+        assert searches
+        for search in searches:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {search}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan on backend_item" not in plan
 
     def test_the_page_shows_the_payload(self, admin_client: Client) -> None:
         item = an_item(a_schema(a_tenant()))
@@ -224,6 +303,22 @@ def test_an_account_shows_what_is_spent_and_for_how_long_the_rest_will_do(admin_
         account=tenant.account, kind="debit", amount=-10, balance_after=990, sequence=1, reference="POST petstore"
     )
     text = text_of(admin_client.get(url_of(TokenAccount, "change", tenant.pk)))
-    assert "10 tokens in 30 days (UTC). At that pace, the balance will do for 2,970 days more." in text
+    assert "10 tokens in 30 days. At that pace, the balance will do for 2,970 days more." in text
     assert text.count('class="whole"') == 30
     assert ": 10</title>" in text
+
+
+def test_an_account_with_many_operations_shows_the_pace_alone(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "MOST_DRAWN", 1)
+    tenant = a_tenant(tokens=1000)
+    balances.debit({tenant.pk: balances.Claim(tokens=10, numbers=1)})
+    LedgerEntry.objects.create(
+        account=tenant.account, kind="debit", amount=-10, balance_after=990, sequence=1, reference="POST petstore"
+    )
+    with CaptureQueriesContext(connection) as queries:
+        text = text_of(admin_client.get(url_of(TokenAccount, "change", tenant.pk)))
+    assert "10 tokens in 30 days. At that pace, the balance will do for 2,970 days more." in text
+    assert 'class="whole"' not in text
+    assert not [query["sql"] for query in queries if "GROUP BY" in query["sql"]]

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from blockforger.backend.models import Item
-from eventing import rule_lists, rules
+from eventing import backtests, rule_lists, rules
 from eventing.models import OutboxEvent, OutputRule
 from tenants import rate_limits
 from tenants.models import LedgerEntry, Tenant
@@ -217,6 +217,16 @@ class TestBacktest:
         text = text_of(page.submit())
         assert "1 write, from 1 to 1" in text
         assert "The same events are sent as today." in text
+
+    def test_what_is_left_out_is_told(
+        self, tenant: Tenant, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        a_rule(tenant)
+        write(tenant, a_key(tenant), "POST", "1", name="Rex")
+        monkeypatch.setattr(backtests, "MAX_BYTES", 0)
+        text = text_of(backtest(admin_client, tenant))
+        assert "Too much for even one write" in text
+        assert "The oldest 1 of these writes are left out" in text
 
     def test_gains_and_losses_are_listed(self, tenant: Tenant, admin_client: Client) -> None:
         a_rule(tenant)

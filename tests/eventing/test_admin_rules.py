@@ -8,7 +8,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from eventing import admin_rules, rule_edits
+from blockforger.backend.models import Schema
+from eventing import admin_rule_changes, admin_rules, rule_edits, rule_lists
 from eventing.models import AllowedBus, OutputRule, RuleChange
 from tenants.models import Role, Tenant
 from tests.admin_pages import Page, check_superusers_alone_see, listed, saved, text_of, url_of
@@ -168,6 +169,19 @@ class TestSwitches:
         assert "The rule is on." in answer.json()["message"]
         assert history() == [("changed", "the admin")] * 2
 
+    def test_one_that_is_removed_at_the_same_moment_is_not_there(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rule = a_rule(a_tenant())
+        lock = rule_lists.lock
+
+        def lock_late(tenant_id: int) -> Tenant:
+            OutputRule.objects.all().delete()
+            return lock(tenant_id)
+
+        monkeypatch.setattr(rule_lists, "lock", lock_late)
+        assert switch(admin_client, rule, "false").status_code == 404
+
     @pytest.mark.parametrize("role", OUTSIDE)
     def test_nobody_else_switches_it(self, role: Role | None) -> None:
         tenant = a_tenant()
@@ -196,6 +210,25 @@ class TestHistory:
         assert "The order is as it was before." in text_of(restore(browser, moved))
         assert in_order(tenant) == [rule.pk, other.pk]
         assert [what for what, _ in history()] == ["changed", "moved", "restored", "moved"]
+
+    def test_a_rules_page_tells_no_moves_of_others_and_nothing_is_lost_behind_them(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admin_rule_changes, "MAX_SHOWN", 2)
+        tenant = a_tenant()
+        first, second, third = (a_rule(tenant, position=place) for place in range(3))
+        rule_edits.switch(first, on=False, who="ada")
+        for _ in range(3):
+            seen = in_order(tenant)
+            wanted = [seen[0], seen[2], seen[1]]
+            rule_lists.reorder(tenant, schema=None, seen=seen, wanted=wanted, who="grace")
+        text = text_of(admin_client.get(url_of(OutputRule, "history", first.pk)))
+        assert "Changed by ada" in text
+        assert "Moved" not in text
+        for moved in (second, third):
+            text = text_of(admin_client.get(url_of(OutputRule, "history", moved.pk)))
+            assert text.count("Moved by grace") == 2
+            assert "are gone" not in text
 
     def test_a_rule_that_was_removed_is_brought_back_from_the_history_of_all(self, admin_client: Client) -> None:
         tenant = a_tenant("mytenant")
@@ -228,6 +261,19 @@ class TestHistory:
         if role:
             for url in (url_of(OutputRule, "history", rule.pk), url_of(RuleChange, "change", entry.pk)):
                 assert "Restore" not in text_of(browser.get(url))
+
+    def test_documents_of_schemas_are_not_read_for_lists_and_histories(self, admin_client: Client) -> None:
+        tenant = a_tenant()
+        rule = a_rule(tenant, schema=a_schema(tenant))
+        rule_edits.switch(rule, on=False, who="ada")
+        for url in (
+            url_of(OutputRule, "changelist"),
+            url_of(RuleChange, "change", RuleChange.objects.get().pk),
+            url_of(Schema, "changelist"),
+        ):
+            with CaptureQueriesContext(connection) as queries:
+                assert admin_client.get(url).status_code == 200
+            assert not [query["sql"] for query in queries if '"backend_schema"."document"' in query["sql"]]
 
     def test_many_entries_cost_no_more_queries_than_one(self, admin_client: Client) -> None:
         rule = a_rule(a_tenant())

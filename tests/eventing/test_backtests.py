@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from eventing import backtests
 from eventing.models import OutboxEvent
 from tenants.models import Permission, Tenant
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
@@ -99,9 +102,42 @@ def test_the_last_writes_are_as_many_as_were_asked_for(tenant: Tenant, client: A
     assert (found["writes"], found["from"], found["to"]) == (2, 3, 4)
 
 
+def test_what_would_be_too_much_leaves_out_the_oldest_writes_and_says_so(
+    tenant: Tenant, client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_rule(tenant)
+    write(client)
+    monkeypatch.setattr(backtests, "MAX_BYTES", 12_000)
+    found = backtest(client, {}, {"source": "new"})
+    assert (found["writes"], found["from"], found["to"], found["gains"]) == (2, 3, 4, 2)
+    assert found["limits"][0].startswith("The oldest 2 of these writes are left out")
+    assert not any("left out:" in limit for limit in backtest(client, last=2)["limits"])
+
+
+def test_a_large_event_is_counted_and_shown_without_its_payload(tenant: Tenant, client: APIClient) -> None:
+    a_rule(tenant)
+    client.post(PETS, {"id": "1", "name": "R" * 20_000}, format="json")
+    client.post(PETS, {"id": "2", "name": "Rex"}, format="json")
+    large, small = backtest(client)["lost"]
+    assert large["Detail"] == {"tenant": "mytenant", "rootSchema": "petstore", "operation": "POST"}
+    assert small["Detail"]["payload"] == {"id": "2", "name": "Rex"}
+
+
+def test_of_events_no_more_is_in_memory_than_is_compared(tenant: Tenant, client: APIClient) -> None:
+    for position in range(3):
+        a_rule(tenant, position=position)
+    write(client)
+    with CaptureQueriesContext(connection) as queries:
+        assert backtest(client, {})["writes"] == 4
+    of_outbox = [query["sql"] for query in queries if "eventing_outboxevent" in query["sql"]]
+    assert len(of_outbox) == 2
+    assert '"eventing_outboxevent"."detail",' not in of_outbox[0]
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
+        ({"rules": [{"eventbridge_arn": BUS}] * 400, "schemas": {"petstore": [{"eventbridge_arn": BUS}] * 101}}, ""),
         ({"rules": []}, ""),
         ({"rules": [], "schemas": {}, "last": 0}, "/last"),
         ({"rules": [], "schemas": {}, "last": True}, "/last"),

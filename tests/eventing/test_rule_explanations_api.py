@@ -8,6 +8,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from blockforger.backend.models import Item
+from eventing import explanations
 from eventing.models import OutboxEvent
 from tenants.models import LedgerEntry, Permission, Tenant
 from tests.cast import BUS, FLUFFY, a_key, a_rule, a_schema, a_tenant
@@ -64,6 +65,20 @@ def test_a_stored_item_can_be_asked_about_by_those_who_may_read_it(tenant: Tenan
     assert answer.json()["rules"][0]["event"]["Detail"]["payload"] == {"id": "123"}
     body["key"] = "nothing"
     assert ask(tenant, Permission.MANAGE_RULES, Permission.BACKEND_CALLS, **body).status_code == 404
+
+
+def test_of_many_large_events_the_last_are_told_without_payload(
+    tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for position in range(4):
+        a_rule(tenant, position=position, filter={"name": ["Rex"]} if position == 1 else None)
+    monkeypatch.setattr(explanations, "MAX_SHOWN_CHARACTERS", 1_000)
+    answer = ask(tenant, schema="petstore", operation="PUT", payload={"id": "1", "name": "R" * 1_000}).json()
+    details = [rule["event"] and set(rule["event"]["Detail"]) for rule in answer["rules"]]
+    whole = {"tenant", "rootSchema", "operation", "payload"}
+    assert details == [whole, None, whole - {"payload"}, whole - {"payload"}]
+    assert [rule["matches"] for rule in answer["rules"]] == [True, False, True, True]
+    assert answer["warnings"][0] == "The events are large: of the last 2, the payload is not shown"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,15 @@ class TestEdits:
         [entry] = RuleChange.objects.all()
         assert (entry.what, entry.rule_id, entry.schema_name, entry.before) == ("removed", pk, "petstore", said())
 
+    def test_a_rule_goes_once_and_as_it_was_then(self) -> None:
+        row = a_rule(a_tenant())
+        seen, seen_too = OutputRule.objects.get(), OutputRule.objects.get()
+        row.source = "shop"
+        rule_edits.change(row, who="ada")
+        rule_edits.remove(seen, who="grace")
+        rule_edits.remove(seen_too, who="ada")
+        assert told()[1:] == [("removed", "grace", said(source="shop"), None)]
+
 
 class TestOrder:
     def test_rules_are_put_into_another_order(self) -> None:
@@ -187,6 +196,15 @@ class TestRestoring:
         assert back is not None
         assert (back.schema, back.position, back.operations) == (tenant.schemas.get(), 4, ["PUT"])
         assert told()[-1] == ("restored", "grace", None, said(operations=["PUT"]))
+
+    def test_a_rule_that_is_restored_twice_is_one_rule(self) -> None:
+        row = a_rule(a_tenant())
+        pk = row.pk
+        rule_edits.remove(row, who="ada")
+        entry = RuleChange.objects.get()
+        assert [self.restore(entry), self.restore(entry)] == [OutputRule.objects.get(pk=pk)] * 2
+        assert [what for what, *_ in told()] == ["removed", "restored"]
+        assert OutputRule.objects.count() == 1
 
     def test_an_order_is_brought_back_as_far_as_its_rules_are_there(self) -> None:
         tenant = a_tenant()

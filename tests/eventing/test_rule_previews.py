@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from blockforger.backend.models import Item
+from blockforger.backend.models import Item, Schema
 from eventing import rule_overviews, rule_previews
 from eventing.models import EventBus, OutputRule
 from eventing.rule_previews import Preview, Wish
@@ -191,3 +191,27 @@ class TestOverviews:
         changed.source = "other"
         assert [text[:20] for text in rule_overviews.of_draft(changed).warnings] == [f"{BUS} has got no event"[:20]]
         assert rule_overviews.of_draft(changed).number == 1
+
+    def test_a_draft_does_not_tell_what_others_know_of_a_bus(self) -> None:
+        tenant = a_tenant()
+        a_schema(tenant)
+        EventBus.objects.create(arn=BUS, missing_since=timezone.now(), refusals=1, pause_reason="theirs")
+        draft = OutputRule(tenant=tenant, eventbridge_arn=BUS)
+        [warned] = rule_overviews.of_draft(draft).warnings
+        assert "has got no event yet" in warned
+        a_rule(tenant, enabled=False)
+        [warned] = rule_overviews.of_draft(draft).warnings
+        assert "does not exist" in warned
+
+    def test_a_schema_that_is_made_at_the_same_moment_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tenant = a_tenant()
+        read = rule_overviews._schemas_of
+
+        def read_early(tenant: Tenant) -> list[Schema]:
+            schemas = read(tenant)
+            a_rule(tenant, schema=a_schema(tenant))
+            return schemas
+
+        monkeypatch.setattr(rule_overviews, "_schemas_of", read_early)
+        [only] = rule_overviews.lists_of(tenant)
+        assert (only.schema, only.rules) == (None, [])

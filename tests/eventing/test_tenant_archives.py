@@ -85,6 +85,16 @@ def test_a_changed_byte_is_noticed() -> None:
     assert "This cannot be read as a zip archive." in refusal_of(packed)
 
 
+@pytest.mark.parametrize("changes", [{"header_offset": 2**63}, {"filename": ""}], ids=str)
+def test_a_directory_that_says_what_cannot_be_is_refused(changes: dict[str, object]) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("mytenant/x.json", b"{}")
+        for name, value in changes.items():
+            setattr(archive.filelist[0], name, value)
+    assert "This cannot be read as a zip archive." in refusal_of(packed.getvalue())
+
+
 @pytest.mark.parametrize(
     "path",
     [

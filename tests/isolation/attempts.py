@@ -334,6 +334,23 @@ LIST_QUERIES = (
     f"?tenant=victim&schema=petstore&key={GUESSED}&status=delivered",
     "?status=done&since=2020-01-01&until=2999-01-01T00:00:00",
 )
+# Yes or no to these would tell what no page shows, letter by letter.
+GUESSES = (
+    "tenant__memberships__user__password__startswith",
+    "tenant__memberships__user__totpdevice__key__startswith",
+    "tenant__memberships__user__staticdevice__token_set__token__startswith",
+    "tenant__memberships__tenant__output_rules__eventbridge_arn__startswith",
+    "tenant__api_keys__digest__startswith",
+    "tenant__name__startswith",
+    "tenant__in",
+    "tenant__isnull",
+    "enabled__in",
+    "role__startswith",
+    "schema__document__contains",
+    "digest__startswith",
+    "user__password__startswith",
+    "memberships__user__password__startswith",
+)
 ACTIONS = ("delete_selected", "rotate", "resume", "replay_chosen")
 
 

@@ -23,6 +23,7 @@ from tests.isolation.attempts import (
     COMMANDS,
     COMMANDS_WITH_AWS,
     EVENTS,
+    GUESSES,
     ITEM,
     ITEMS,
     LIST_QUERIES,
@@ -152,6 +153,12 @@ class TestTheAdmin:
                 for answer in (browser.get(url, follow=True), browser.post(url, {}, follow=True)):
                     assert answer.status_code < 500
                     world.check(both, before, world.text_of(answer))
+
+    @pytest.mark.parametrize("label", ADMIN_MODELS)
+    def test_no_list_answers_guesses_about_what_it_does_not_show(self, admin_client: Client, label: str) -> None:
+        url = f"/admin/{label.replace('.', '/')}/"
+        answers = {lookup: admin_client.get(url, {lookup: "a"}).status_code for lookup in GUESSES}
+        assert answers == dict.fromkeys(GUESSES, 400)
 
     @pytest.mark.parametrize("model", world.MODELS_WITH_THE_MARK)
     def test_a_superuser_sees_what_strangers_must_not(

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from tenants import admin, admin_keys, balances
 from tenants.errors import KeyInvalid
+from tenants.fresh_forms import OUTDATED
 from tenants.models import ApiKey, EntryKind, LedgerEntry, Membership, Permission, Role, Tenant, TokenAccount
 from tests.admin_pages import (
     Page,
@@ -97,6 +98,16 @@ class TestTenants:
         assert "7 (the number of the last write)" in text
         assert '"colour": "<blue>"' in text
 
+    def test_many_members_cost_no_more_queries_than_one(self, admin_client: Client) -> None:
+        tenant, counts = a_tenant(), []
+        for name in ("ada", "ben", "eve"):
+            Membership.objects.create(tenant=tenant, user=User.objects.create_user(name))
+            with CaptureQueriesContext(connection) as queries:
+                page = Page(admin_client, url_of(Tenant, "change", tenant.pk))
+            assert f'value="{name}"' in page.text
+            counts.append(len(queries))
+        assert counts[1] == counts[2]
+
     def test_a_tenant_without_an_account_has_no_tokens(self, admin_client: Client) -> None:
         tenant = Tenant.objects.create(name="new")
         assert "0 (the number of the last write)" in Page(admin_client, url_of(Tenant, "change", tenant.pk)).text
@@ -113,6 +124,22 @@ class TestTenants:
         before = Tenant.objects.values().get()
         assert saved(Page(admin_client, url_of(Tenant, "change", tenant.pk)).submit())
         assert Tenant.objects.values().get() == before
+
+    def test_a_page_that_was_opened_before_does_not_undo_what_others_have_done(self, admin_client: Client) -> None:
+        tenant = a_tenant(accepts_events=True)
+        for name, role in (("ada", Role.OWNER), ("ben", Role.OWNER)):
+            Membership.objects.create(tenant=tenant, user=User.objects.create_user(name), role=role)
+        page = Page(admin_client, url_of(Tenant, "change", tenant.pk))
+        Membership.objects.filter(user__username="ben").update(role=Role.VIEWER)
+        page.add_row("allowed_origins", origin="https://shop.example")
+        response = page.submit()
+        assert errors_of(response) == {"memberships-1-__all__": [OUTDATED]}
+        assert OUTDATED in text_of(response)
+        assert Membership.objects.get(user__username="ben").role == Role.VIEWER
+        page = Page(admin_client, url_of(Tenant, "change", tenant.pk))
+        Tenant.objects.update(accepts_events=False)
+        assert errors_of(page.submit()) == {"__all__": [OUTDATED]}
+        assert not Tenant.objects.get().accepts_events
 
     @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks the whole database")
     def test_the_tenant_is_locked_before_it_is_saved(self, admin_client: Client) -> None:
@@ -189,6 +216,14 @@ class TestApiKeys:
         dump = database_dump()
         assert key_in(admin_client.get(url_of(ApiKey, "changelist"))) not in dump
 
+    def test_a_key_goes_to_the_admin_alone_and_is_gone_once_shown(self, admin_client: Client) -> None:
+        a_key(a_tenant())
+        url = f"{url_of(ApiKey, 'changelist')}{ApiKey.objects.get().pk}/rotate/"
+        cookie = admin_client.post(url, {"hours": 24}).cookies["messages"]
+        assert (cookie["path"], cookie["httponly"]) == ("/admin/", True)
+        gone = admin_client.get(url_of(ApiKey, "changelist")).cookies["messages"]
+        assert (gone.value, gone["path"], gone["max-age"]) == ("", "/admin/", 0)
+
     def test_permissions_and_expiry_are_as_chosen(self, admin_client: Client) -> None:
         values = {"permissions": [], "expires_at_0": "2031-02-03", "expires_at_1": "04:05:06"}
         row = ApiKey.objects.get(prefix=key_in(self.make(admin_client, a_tenant(), **values)).split("_")[1])
@@ -227,6 +262,19 @@ class TestApiKeys:
         assert saved(page.submit(name="new name"))
         row.refresh_from_db()
         assert (row.name, row.last_used_at) == ("new name", now)
+
+    def test_a_page_that_was_opened_before_does_not_undo_a_rotation(self, admin_client: Client) -> None:
+        a_key(a_tenant())
+        row = ApiKey.objects.get()
+        page = Page(admin_client, url_of(ApiKey, "change", row.pk))
+        ask(admin_client, row, "rotate", hours=24)
+        assert errors_of(page.submit(name="new name")) == {"__all__": [OUTDATED]}
+        row.refresh_from_db()
+        assert row.expires_at is not None
+        page = Page(admin_client, url_of(ApiKey, "change", row.pk))
+        assert saved(page.submit(name="new name"))
+        row.refresh_from_db()
+        assert (row.name, row.expires_at is None) == ("new name", False)
 
     def test_the_digest_is_never_shown(self, admin_client: Client) -> None:
         a_key(a_tenant())

@@ -94,6 +94,32 @@ class TestTheSecondFactor:
         answer: Any = other.post(f"{FACTOR}?next={TENANTS}", {"code": code_of(user, ahead=1)}, follow=True)
         assert answer.request["PATH_INFO"] == TENANTS
 
+    def test_who_has_no_code_logs_out(self, user: User) -> None:
+        client = Client()
+        sign_in(client)
+        set_up(client, user)
+        for browser in (client, Client()):
+            sign_in(browser)
+            assert 'action="/admin/logout/"' in text_of(browser.get(FACTOR if browser is not client else TENANTS))
+            browser.post("/admin/logout/", follow=True)
+            assert "sessionid" not in browser.cookies or not browser.cookies["sessionid"].value
+            assert browser.get(FACTOR)["Location"].startswith(LOGIN)
+        assert Client().post("/admin/logout/", follow=True).status_code == 200
+
+    def test_pages_that_are_opened_twice_set_up_one_app(self, user: User) -> None:
+        client = Client()
+        sign_in(client)
+        pages = [text_of(client.get(SET_UP)) for _ in range(2)]
+        # As two pages at the same moment made them.
+        TOTPDevice.objects.create(user=user, name="default", confirmed=False)
+        pages.append(text_of(client.get(SET_UP)))
+        secrets = {page.split("<svg")[1].split("</svg>")[0] for page in pages}
+        assert len(secrets) == 1
+        first = TOTPDevice.objects.earliest("pk")
+        code = f"{TOTP(first.bin_key).token():06}"
+        assert len(re.findall(r"\b[0-9a-f]{16}\b", text_of(client.post(SET_UP, {"code": code})))) == 10
+        assert TOTPDevice.objects.get() == first
+
     def test_no_code_is_taken_twice(self, user: User) -> None:
         client, other = Client(), Client()
         sign_in(client)
@@ -190,6 +216,12 @@ def test_no_page_of_the_admin_takes_a_script_from_elsewhere(admin_client: Client
         policy = client.get(path)["Content-Security-Policy"]
         assert "script-src 'self' 'unsafe-eval';" in policy
         assert "default-src 'none'" in policy
+
+
+@pytest.mark.parametrize("page", ["x", "0", "99", "1.0", "9" * 5000])
+def test_a_page_of_what_is_searched_that_is_none_is_not_there(admin_client: Client, page: str) -> None:
+    assert admin_client.get("/admin/search/?s=a").status_code == 200
+    assert admin_client.get("/admin/search/", {"s": "a", "page": page}).status_code == 404
 
 
 def test_the_api_is_answered_without_any_of_it(client: Client) -> None:
