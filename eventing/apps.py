@@ -3,8 +3,6 @@ import gc
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
-
 
 class EventingConfig(AppConfig):
     """Events out (rules, outbox, publisher) and events in (SQS consumer)."""
@@ -25,7 +23,6 @@ class EventingConfig(AppConfig):
         item_written.connect(outbox.events_of, dispatch_uid="eventing.outbox")
         event_settled.connect(feedback.events_of, dispatch_uid="eventing.feedback")
         rows_committed.connect(outbox.nudge, dispatch_uid="eventing.nudges")
-        # All apps are loaded, and stay. To look through them for garbage again and again, as Python does after every
-        # 700 new objects, takes up to a tenth of the time of a process that handles rows by the thousand.
+        # All apps are loaded, and stay: to look through them for garbage takes up to a tenth of the time of a process
+        # that handles rows by the thousand.
         gc.freeze()
-        gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
