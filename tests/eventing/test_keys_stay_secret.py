@@ -242,6 +242,20 @@ def drive_admin(seen: Everything) -> None:
     for name, response in zip(["made in the admin", "rotated in the admin"], answers, strict=True):
         shown = response.content.decode()
         seen.keys[name] = shown.partition('<code id="new-key">')[2].partition("</code>")[0]
+    with misses_of_templates_unlogged():
+        walk_admin(seen, browser)
+
+
+@contextmanager
+def misses_of_templates_unlogged() -> Iterator[None]:
+    """For pages that were given no new key: Django logs each miss with all that its template was given."""
+    logger = logging.getLogger("django.template")
+    logger.setLevel(logging.INFO)
+    yield
+    logger.setLevel(logging.NOTSET)
+
+
+def walk_admin(seen: Everything, browser: Client) -> None:
     for model in apps.get_models():
         with suppress(NoReverseMatch):
             seen.page(f"list of {model.__name__}", browser.get(url_of(model, "changelist")))
