@@ -78,10 +78,13 @@ class Consumer:
                 logger.warning("The queue does not answer; trying again: %s", error)
                 self._stopping.wait(_AWAY_SECONDS)
 
-    def stop(self, *, timeout: float) -> bool:
-        """Stop, and wait for the batch in hand. Returns whether it ended within that many seconds."""
+    def stop(self) -> None:
+        """Begin no further batch."""
         self._stopping.set()
-        if ended := self._batch_in_hand.acquire(timeout=timeout):
+
+    def has_ended(self, *, within: float) -> bool:
+        """Wait for the end of the batch in hand. Returns whether it ended within that many seconds."""
+        if ended := self._batch_in_hand.acquire(timeout=within):
             self._batch_in_hand.release()
         return ended
 
@@ -94,30 +97,35 @@ class Consumer:
         messages = self._queue.receive(wait_seconds=wait_seconds)
         if not messages:
             return 0
-        count = 0
         with self._batch_in_hand, self._queue.held():
-            while messages:
-                count += len(messages)
-                if not self._stopping.is_set() and time.monotonic() < ends_at:
-                    self._queue.prefetch()
-                close_old_connections()
-                for part in input_queue.parts(messages):
-                    self._settle(part)
-                messages = self._queue.prefetched()
-            self._queue.finish_deletions()
+            try:
+                return self._consume(messages, ends_at=ends_at)
+            except DatabaseAway:
+                # Not at once: others would only receive them to fail too, until they are dead letters.
+                self._queue.hand_back(seconds=_OUTAGE_SECONDS)
+                raise
+            except aws.ERRORS:
+                self._queue.hand_back(seconds=0)
+                raise
+
+    def _consume(self, messages: Sequence[Message], *, ends_at: float) -> int:
+        count = 0
+        while messages:
+            count += len(messages)
+            if not self._stopping.is_set() and time.monotonic() < ends_at:
+                self._queue.prefetch()
+            close_old_connections()
+            for part in input_queue.parts(messages):
+                self._settle(part)
+            messages = self._queue.prefetched()
+        self._queue.finish_deletions()
         return count
 
     def _settle(self, messages: Sequence[Message]) -> None:
         if self._stopping.is_set():
             self._queue.hide(messages, seconds=0)
             return
-        try:
-            dispositions = handle_all([message.body for message in messages])
-        except DatabaseAway:
-            self._queue.prefetched()
-            # Not at once: others would only receive them to fail too, until they are dead letters.
-            self._queue.hide(self._queue.in_hand, seconds=_OUTAGE_SECONDS)
-            raise
+        dispositions = handle_all([message.body for message in messages])
         self.tally.update(dispositions)
         settled: list[Message] = []
         delayed: dict[int, list[Message]] = {}

@@ -70,10 +70,6 @@ class InputQueue:
 
     def receive(self, *, wait_seconds: int) -> list[Message]:
         """Up to ten messages, or none if none came within that time. Raises faults of SQS."""
-        if messages := self.prefetched():
-            return messages
-        with self._hand:
-            self._in_hand = {}  # what a fault left there comes again when its time is over
         return self._noted(self._receive(wait_seconds), calls=1)
 
     def prefetch(self) -> None:
@@ -86,12 +82,6 @@ class InputQueue:
         coming, self._coming = self._coming, []
         return self._noted([message for few in coming for message in few.result()], calls=len(coming))
 
-    @property
-    def in_hand(self) -> list[Message]:
-        """What was received, also ahead, and is neither deleted nor hidden."""
-        with self._hand:
-            return list(self._in_hand.values())
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep what is received from other consumers, until it is deleted or hidden or the block ends."""
@@ -99,7 +89,7 @@ class InputQueue:
 
         def extend() -> None:
             while not done.wait(_EXTENDED_EVERY_SECONDS):
-                self._in_batches(self.in_hand, partial(self._hide, seconds=_VISIBILITY_SECONDS))
+                self._in_batches(self._all_in_hand(), partial(self._hide, seconds=_VISIBILITY_SECONDS))
 
         thread = threading.Thread(target=extend, name="visibility", daemon=True)
         thread.start()
@@ -116,8 +106,10 @@ class InputQueue:
         Raises faults of SQS, of those before: what was not deleted comes again, and its record answers.
         """
         self._let_go(messages)
-        self.finish_deletions()
-        self._deletions = [self._threads.submit(self._delete, batch) for batch in _batches(messages)]
+        try:
+            self.finish_deletions()
+        finally:
+            self._deletions = [self._threads.submit(self._delete, batch) for batch in _batches(messages)]
 
     def finish_deletions(self) -> None:
         """Wait until what is to be deleted is. Raises faults of SQS."""
@@ -130,6 +122,16 @@ class InputQueue:
         """Have the messages come back after that many seconds; if SQS does not do it, when their own time is over."""
         self._let_go(messages)
         self._in_batches(messages, partial(self._hide, seconds=seconds))
+
+    def hand_back(self, *, seconds: int) -> None:
+        """Hide all that was received, also ahead, and is not settled; what is being deleted is deleted first."""
+        wait(self._deletions)
+        self.prefetched()
+        self.hide(self._all_in_hand(), seconds=seconds)
+
+    def _all_in_hand(self) -> list[Message]:
+        with self._hand:
+            return list(self._in_hand.values())
 
     def _noted(self, messages: list[Message], *, calls: int) -> list[Message]:
         """The messages that so many calls gave; if that was all they could, and it was not long, more calls follow."""

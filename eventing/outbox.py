@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from eventing.lanes import Lease
 
 RETRY_FOR = timedelta(hours=24)
+MAX_BYTES = 64 * 1024 * 1024
+"""Of details that are in memory together."""
+
 _RETRY_BASE, _RETRY_CAP = timedelta(seconds=1), timedelta(minutes=15)
 _RESULT_FIELDS = [
     "status",
@@ -116,7 +119,7 @@ def batch(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[Read
     with queues.in_index_order():
         queues.make_ready(lane_ids, at_most=at_most, at=at)
         ids = queues.next_events(lane_ids, at_most=at_most, at=at)
-    return queues.read(ids)
+    return queues.read(ids, at_most_bytes=MAX_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,8 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
         total = Tally()
         if disallowed := outbox.disallowed(events):
             total += outbox.record(lease, [(event, _NOT_ALLOWED) for event in disallowed])
-            events = [event for event in events if event not in disallowed]
+            refused = {event.pk for event in disallowed}
+            events = [event for event in events if event.pk not in refused]
         arns = {event.bus_arn for event in events}
         turns = buses.take_turns(arns, checked={arn for arn in arns if _is_allowed(arn)})
         for arn in turns.checks:

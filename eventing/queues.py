@@ -116,15 +116,22 @@ SELECT id FROM eventing_outboxevent
 WHERE status = 'pending' AND lane >= 0 AND lane = %(lane)s AND next_attempt_at <= %(at)s
 ORDER BY next_attempt_at, sequence, place LIMIT %(at_most)s
 """
-# In whole seconds: what is sent has no more.
-_SECONDS = {
-    "postgresql": "floor(extract(epoch FROM this.time))::bigint",
-    "sqlite": "CAST(strftime('%%s', this.time) AS integer)",
+# In whole seconds: what is sent has no more. And the bytes of what is sent.
+_COMPUTED = {
+    "postgresql": {"seconds": "floor(extract(epoch FROM this.time))::bigint", "bytes": "octet_length(this.detail)"},
+    "sqlite": {
+        "seconds": "CAST(strftime('%%s', this.time) AS integer)",
+        "bytes": "length(CAST(this.detail AS blob))",
+    },
 }
 _READ = """
-SELECT this.id, this.tenant_id, this.lane, this.stream, this.bus_arn, this.source, this.detail_type, this.detail,
-    this.item_urn, this.sequence, {seconds}
-FROM eventing_outboxevent AS this JOIN {chosen} ON this.id = chosen.id
+SELECT id, tenant_id, lane, stream, bus_arn, source, detail_type, detail, item_urn, sequence, seconds
+FROM (
+    SELECT this.*, chosen.rank, {seconds} AS seconds, SUM({bytes}) OVER (ORDER BY chosen.rank) AS bytes
+    FROM eventing_outboxevent AS this JOIN {chosen} ON this.id = chosen.id
+) AS counted
+WHERE rank = 0 OR bytes <= %(at_most_bytes)s
+ORDER BY rank
 """
 _OF_EACH = "SELECT found.* FROM {keys} CROSS JOIN LATERAL ({select}) AS found"
 
@@ -186,15 +193,19 @@ def heads(lane_ids: Iterable[int], *, at_most: int, at: datetime) -> list[tuple[
     return [(tenant, moment) for tenant, time in rows if (moment := moment_of(time))]
 
 
-def read(ids: Sequence[UUID]) -> list[Ready]:
-    """What these events send, in the order of the ids, without those that are gone."""
+def read(ids: Sequence[UUID], *, at_most_bytes: int) -> list[Ready]:
+    """What these events send, in the order of the ids, without those that are gone.
+
+    The first of them, that is, whose details have so many bytes together; at least one.
+    """
     if not ids:
         return []
-    chosen, values = value_rows.table("chosen", ("id",), [(event_id,) for event_id in ids])
+    ranked = [(event_id, rank) for rank, event_id in enumerate(ids)]
+    chosen, values = value_rows.table("chosen", ("id", "rank"), ranked)
     with connection.cursor() as cursor:
-        cursor.execute(_READ.format(seconds=_SECONDS[connection.vendor], chosen=chosen), values)
-        found = {pk: Ready(pk, *columns) for pk, *columns in _with_ids(cursor.fetchall())}
-    return [found[event_id] for event_id in ids if event_id in found]
+        statement = _READ.format(chosen=chosen, **_COMPUTED[connection.vendor])
+        cursor.execute(statement, {**values, "at_most_bytes": at_most_bytes})
+        return [Ready(*columns) for columns in _with_ids(cursor.fetchall())]
 
 
 def _with_ids(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:

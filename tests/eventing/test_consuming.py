@@ -20,6 +20,8 @@ from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import Ask, envelope, over_rest, state
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_django import DjangoAssertNumQueries
 
     from blockforger.backend.models import Schema
@@ -185,9 +187,10 @@ def test_a_consumer_that_is_stopped_finishes_the_batch_in_hand(
     thread = threading.Thread(target=consumer.run, daemon=True)
     thread.start()
     assert in_hand.wait(10)
-    assert not consumer.stop(timeout=0.1)
+    consumer.stop()
+    assert not consumer.has_ended(within=0.1)
     go_on.set()
-    assert consumer.stop(timeout=10)
+    assert consumer.has_ended(within=10)
     thread.join(10)
     assert waiting(queue) == (0, 0)
 
@@ -227,6 +230,58 @@ def test_a_full_queue_is_taken_by_the_hundred(key: str, queue: str, monkeypatch:
     assert tally == {Disposition.CARRIED_OUT: 100, Disposition.REFUSED: 50}
     assert max(sizes) > 60
     assert waiting(queue) == (0, 0)
+
+
+def test_what_was_received_ahead_is_handed_back_by_a_consumer_that_is_stopped(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = consuming.Consumer()
+    settled = in_the_second_batch(monkeypatch, consumer._stopping.set)
+    for number in range(60):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    assert consumer.consume(wait_seconds=1) > len(settled) > 10
+    assert waiting(queue) == (60 - len(set(settled)), 0)  # calls at the same moment may get the same message
+
+
+def test_and_hidden_for_a_while_when_the_database_is_away(
+    key: str, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise consuming.DatabaseAway
+
+    hidden: list[int] = []
+    hide = input_queue.InputQueue.hide
+
+    def noting(self: input_queue.InputQueue, messages: list[Any], *, seconds: int) -> None:
+        hidden.append(seconds)
+        hide(self, messages, seconds=seconds)
+
+    monkeypatch.setattr(input_queue.InputQueue, "hide", noting)
+    settled = in_the_second_batch(monkeypatch, away)
+    for number in range(60):
+        put_on_queue(queue, envelope(Ask("POST", {**FLUFFY, "id": str(number)}, api_key=key)))
+    with pytest.raises(consuming.DatabaseAway):
+        consuming.drain()
+    (visible, in_hand), lost = waiting(queue), 60 - len(set(settled))
+    assert (visible + in_hand, hidden) == (lost, [60])
+    # the second batch, and what was received beside it
+    assert in_hand > 20
+
+
+def in_the_second_batch(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> list[str]:
+    """Let that happen before it is carried out. Gives the bodies that were carried out, as they come."""
+    handle_all = consuming.handle_all
+    settled: list[str] = []
+
+    def handle(bodies: list[str]) -> list[Disposition]:
+        if settled:
+            happens()
+        dispositions = handle_all(bodies)
+        settled.extend(bodies)
+        return dispositions
+
+    monkeypatch.setattr(consuming, "handle_all", handle)
+    return settled
 
 
 def test_long_messages_are_carried_out_in_parts(key: str, queue: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,12 @@ def _rests_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_tail, "rest", lambda: None)
 
 
+@pytest.fixture(autouse=True)
+def _nobody_else_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of other tests that nobody has closed keep their places until they are collected as garbage."""
+    monkeypatch.setattr(live_tail, "_watching", threading.BoundedSemaphore(10))
+
+
 def told(text: str) -> list[dict[str, str]]:
     """The events that a part of a stream tells of."""
     blocks = [dict(line.split(": ", 1) for line in block.split("\n")) for block in text.split("\n\n") if block]

@@ -116,6 +116,23 @@ def test_a_call_holds_no_more_bytes_than_allowed(
     assert max(map(len, event_bridge.calls)) == 2
 
 
+def test_no_more_is_in_memory_than_fits_there_however_much_waits(
+    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_rule(tenant)
+    for number in range(6):
+        write("POST", str(number), name="ä" * 400)
+    all_lanes = range(lanes.LANES)
+    at_once = [outbox.batch(all_lanes, at_most=100, at=timezone.now())]
+    for limit in (2_000, 1):
+        monkeypatch.setattr(outbox, "MAX_BYTES", limit)
+        at_once.append(outbox.batch(all_lanes, at_most=100, at=timezone.now()))
+    whole, *parts = at_once
+    assert [len(events) for events in at_once] == [6, 2, 1]
+    assert all(events == whole[: len(events)] for events in parts)
+    assert publishing.drain() == Tally(delivered=6)
+
+
 def test_events_of_one_item_never_share_a_call_and_keep_their_order(
     tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge
 ) -> None:

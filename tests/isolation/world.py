@@ -171,13 +171,14 @@ def snapshot(world: World) -> Snapshot:
     return found
 
 
-def check(world: World, before: Snapshot, shown: str) -> None:
+def check(world: World, before: Snapshot, *shown: str) -> None:
     """Nothing of the victim was shown or changed, or stands now in anybody else's rows."""
+    for text in shown:
+        assert MARK not in text
     after = snapshot(world)
     assert after.victims == before.victims
     written = {place: text for place, text in after.others.items() if before.others.get(place) != text}
     assert {place: text for place, text in written.items() if MARK in text} == {}
-    assert MARK not in shown
 
 
 def browsers(world: World) -> dict[str, Client]:
