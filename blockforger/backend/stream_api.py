@@ -74,14 +74,15 @@ def _answer(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
         refusal = admission.refusal_of_any(asked)
     except (OperationalError, InterfaceError) as error:
         return _problem(problem_of_fault(error))
-    return _problem(problem_of(refusal, Origin.API)) if refusal else _results(asked, _body(request))
+    return _problem(problem_of(refusal, Origin.API)) if refusal else _results(asked, request)
 
 
-def _results(asked: Operation, body: IO[bytes]) -> FileResponse:
+def _results(asked: Operation, request: HttpRequest) -> FileResponse:
     """All results at once: most clients read nothing before they have sent all, and we would wait for each other."""
+    lines = streams.lines(_body(request), length=_length(request))
     with ExitStack() as unless_answered:
         file = unless_answered.enter_context(tempfile.SpooledTemporaryFile(_ANSWER_IN_MEMORY))
-        for result in streams.results(asked, streams.lines(body)):
+        for result in streams.results(asked, lines):
             file.write(json_values.compact(result).encode() + b"\n")
         file.seek(0)
         unless_answered.pop_all()  # the response closes the file
@@ -104,6 +105,14 @@ def _body(request: HttpRequest) -> IO[bytes]:
     # Django reads as far as Content-Length says, which is nothing of a body whose length nobody knows yet.
     stream: Any = request.META["wsgi.input"] if "Transfer-Encoding" in request.headers else request
     return cast("IO[bytes]", stream)
+
+
+def _length(request: HttpRequest) -> int | None:
+    """How long the body is said to be; None if it is sent in chunks, whose end a server may not tell from a break."""
+    if "Transfer-Encoding" in request.headers:
+        return None
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isdecimal() else 0  # which is how far Django reads
 
 
 def _problem(document: Problem) -> JsonResponse:

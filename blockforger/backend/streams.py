@@ -37,13 +37,19 @@ class Line(NamedTuple):
 
     number: int
     text: bytes | None
+    is_cut: bool = False
+    """The stream ended before the line did: what is there of `12345` may be `12`."""
 
 
-def lines(stream: IO[bytes]) -> Iterator[Line]:
-    """The lines of a stream, no more of each in memory than an event can hold."""
+def lines(stream: IO[bytes], *, length: int | None) -> Iterator[Line]:
+    """The lines of a stream, no more of each in memory than an event can hold.
+
+    The last needs no newline if the stream is known to be whole: if it is as long as its sender has said it would be.
+    """
     limit = settings.BLOCKFORGER_MAX_EVENT_BYTES
-    number, rest, is_too_long = 1, b"", False
+    number, rest, is_too_long, received = 1, b"", False, 0
     while block := stream.read(_BLOCK):
+        received += len(block)
         first, *others = block.split(b"\n")
         for ended in others:
             yield from _line(number, rest + first, is_too_long=is_too_long)
@@ -51,7 +57,8 @@ def lines(stream: IO[bytes]) -> Iterator[Line]:
         if len(rest) + len(first) > limit:
             is_too_long = True
         rest = b"" if is_too_long else rest + first
-    yield from _line(number, rest, is_too_long=is_too_long)
+    for last in _line(number, rest, is_too_long=is_too_long):
+        yield last._replace(is_cut=received != length)
 
 
 def results(asked: Operation, of_lines: Iterable[Line]) -> Iterator[JsonObject]:
@@ -101,6 +108,11 @@ def _operation(asked: Operation, line: Line) -> Operation:
 
 
 def _value(line: Line) -> JsonValue:
+    if line.is_cut:
+        raise Malformed(
+            "The stream ends in the middle of this line, which was not carried out. Send it again, and end it with a"
+            " newline."
+        )
     if line.text is None:
         raise PayloadTooLarge(limit=settings.BLOCKFORGER_MAX_EVENT_BYTES)
     try:

@@ -177,8 +177,57 @@ def test_a_fault_ends_the_stream_and_leaves_what_was_committed(
 def test_lines_are_found_wherever_blocks_end(block: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.BLOCKFORGER_MAX_EVENT_BYTES = 4
     monkeypatch.setattr(streams, "_BLOCK", block)
-    found = list(streams.lines(io.BytesIO(b"1234\n\n12345\n1\n123456789\n12")))
+    found = list(streams.lines(io.BytesIO(b"1234\n\n12345\n1\n123456789\n12"), length=26))
     assert found == [Line(1, b"1234"), Line(3, None), Line(4, b"1"), Line(5, None), Line(6, b"12")]
+
+
+@pytest.mark.parametrize("length", [None, 9, 11])
+@pytest.mark.parametrize(
+    ("body", "last"), [(b"1\n2\n345\n\n", Line(3, b"345")), (b"1\n2\n345678", Line(3, b"345678", is_cut=True))]
+)
+def test_a_last_line_without_a_newline_is_cut_unless_the_stream_is_whole(
+    body: bytes, last: Line, length: int | None
+) -> None:
+    assert list(streams.lines(io.BytesIO(body), length=length))[2:] == [last]
+    assert list(streams.lines(io.BytesIO(body), length=len(body)))[2:] == [last._replace(is_cut=False)]
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+def cut(client: Any, method: str, body: bytes, **sent: Any) -> Any:
+    """Send what ends early: Django, and the server below it, give what has come."""
+    return client.generic(method, PETS, content_type=NDJSON, **{"wsgi.input": io.BytesIO(body), **sent})
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"CONTENT_LENGTH": "5"},
+        {"headers": CHUNKED, "wsgi.input_terminated": True},
+        {"headers": CHUNKED, "wsgi.input_terminated": True, "CONTENT_LENGTH": "4"},
+    ],
+    ids=["short", "chunked", "chunked with a length"],
+)
+def test_a_line_that_the_stream_ends_in_is_not_carried_out(client: APIClient, sent: dict[str, Any]) -> None:
+    made = send(client, "POST", lines_of({"id": "1", "name": "x"}, {"id": "12", "name": "x"}))
+    assert statuses(made) == [(1, 201), (2, 201)]
+    before = TokenAccount.objects.get().balance
+    first, last = results(cut(client, "DELETE", b"1\n12", **sent))
+    assert (first["status"], last["line"], last["status"]) == (204, 2, 400)
+    assert "ends in the middle of this line" in last["problem"]["detail"]
+    assert list(Item.objects.values_list("key", flat=True)) == ["12"]
+    assert TokenAccount.objects.get().balance == before - 10
+    made = cut(client, "POST", b'\n{"id": "1", "name": "x"}', **{**sent, "CONTENT_LENGTH": "26"})
+    assert statuses(made) == [(2, 400)]
+    changed = cut(client, "PATCH", b'{"id": "12", "name": "y"}', **{**sent, "CONTENT_LENGTH": "26"})
+    assert statuses(changed) == [(1, 400)]
+
+
+def test_a_stream_in_chunks_ends_with_a_newline(client: APIClient) -> None:
+    body = lines_of({"id": "1", "name": "x"}, {"id": "2", "name": "x"})
+    sent = {"headers": CHUNKED, "wsgi.input_terminated": True}
+    assert statuses(cut(client, "POST", body, **sent)) == [(1, 201), (2, 201)]
 
 
 @pytest.mark.parametrize(
