@@ -11,10 +11,12 @@ from django.db import InterfaceError, OperationalError
 from django.http import FileResponse, JsonResponse
 
 from blockforger.backend import admission, idempotency_keys, json_values, streams
+from blockforger.backend.error_catalogue import UNSUPPORTED_MEDIA_TYPE
 from blockforger.backend.errors import Malformed
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation
-from blockforger.backend.problems import problem_of, problem_of_fault
+from blockforger.backend.problems import problem, problem_of, problem_of_fault
+from blockforger.backend.request_bodies import EncodingUnsupported
 from blockforger.backend.requests import PROBLEM_JSON, api_key_of
 from tenants import rate_limits
 from tenants.errors import RateLimitExceeded
@@ -74,7 +76,10 @@ def _answer(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
         refusal = admission.refusal_of_any(asked)
     except (OperationalError, InterfaceError) as error:
         return _problem(problem_of_fault(error))
-    return _problem(problem_of(refusal, Origin.API)) if refusal else _results(asked, request)
+    if refusal:
+        return _problem(problem_of(refusal, Origin.API))
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    return _results(asked, request) if encoding in {"", "identity"} else _encoding_unsupported(encoding)
 
 
 def _results(asked: Operation, request: HttpRequest) -> FileResponse:
@@ -99,6 +104,13 @@ def _defect(request: HttpRequest) -> Refusal | None:
     if "Transfer-Encoding" in request.headers and not request.META.get("wsgi.input_terminated"):
         return Malformed("Send the body with a Content-Length.", header="Transfer-Encoding")
     return None
+
+
+def _encoding_unsupported(encoding: str) -> JsonResponse:
+    error = EncodingUnsupported("", f"A stream is not inflated: leave out the Content-Encoding {encoding[:40]!r}.")
+    response = _problem(problem(error.status_code, UNSUPPORTED_MEDIA_TYPE.code, str(error.detail)))
+    response.headers["Accept-Encoding"] = "identity"
+    return response
 
 
 def _body(request: HttpRequest) -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tracemalloc
@@ -132,6 +133,21 @@ def test_what_would_refuse_every_line_refuses_the_stream_unread(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer["Content-Type"] == "application/problem+json"
     assert not Item.objects.exists()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip"])
+def test_a_stream_with_an_encoding_is_refused_unread(client: APIClient, encoding: str) -> None:
+    body = gzip.compress(lines_of({"id": "a", "name": "x"}))
+    answer = send(client, "POST", body, **{"Content-Encoding": encoding})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
+    assert (answer["Content-Type"], answer["Accept-Encoding"]) == ("application/problem+json", "identity")
+    assert send(APIClient(), "POST", body, **{"Content-Encoding": encoding}).status_code == 401
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
+def test_a_stream_as_it_is_has_no_encoding(client: APIClient, encoding: str) -> None:
+    answer = send(client, "POST", lines_of({"id": "a", "name": "x"}), **{"Content-Encoding": encoding})
+    assert statuses(answer) == [(1, 201)]
 
 
 def test_a_stranger_does_not_learn_what_is_wrong_with_his_headers(client: APIClient) -> None:
