@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import uuid_utils.compat as uuid
 from django.conf import settings
 
-from blockforger.backend import json_values
+from blockforger.backend import json_values, keys
 from blockforger.backend.errors import Malformed, PayloadTooLarge
 from blockforger.backend.models import Method
 from blockforger.backend.operations import Operation, in_turn
@@ -101,7 +101,7 @@ def _operation(asked: Operation, line: Line) -> Operation:
     try:
         value = _value(line)
         if asked.method == Method.DELETE:
-            return replace(operation, key=_key(value), payload={})
+            return replace(operation, key=keys.text_of_deleted(value), payload={})
         return replace(operation, payload=value)
     except Refusal as refusal:
         return replace(operation, defect=refusal)
@@ -119,12 +119,6 @@ def _value(line: Line) -> JsonValue:
         return json_values.parse(line.text)
     except json_values.NotPortable as error:
         raise Malformed(error.message, pointer=error.pointer) from error
-
-
-def _key(value: JsonValue) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise Malformed("To delete items, send the key of one in each line: a string or an integer.")
-    return str(value)
 
 
 def _carried_out(operations: Sequence[Operation]) -> tuple[dict[uuid.UUID, Outcome], Problem | None]:

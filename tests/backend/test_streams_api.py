@@ -91,8 +91,10 @@ def test_lines_of_one_item_follow_each_other(client: APIClient) -> None:
 
 def test_integer_keys_can_be_deleted_as_integers(client: APIClient) -> None:
     Schema.objects.update(document='{"type": "object", "properties": {"id": {"type": "integer"}}}')
-    assert statuses(send(client, "POST", lines_of({"id": 5}, {"id": 6}, {}))) == [(1, 201), (2, 201), (3, 400)]
-    assert statuses(send(client, "DELETE", b'5\n"6"')) == [(1, 204), (2, 204)]
+    made = send(client, "POST", lines_of({"id": 5}, {"id": 6}, {"id": 1255}, {}))
+    assert statuses(made) == [(1, 201), (2, 201), (3, 201), (4, 400)]
+    deleted = send(client, "DELETE", b'5\n"6"\n1255.0\n1255.5\n""\n"$x"')
+    assert statuses(deleted) == [(1, 204), (2, 204), (3, 204), (4, 400), (5, 404), (6, 404)]
 
 
 def test_blank_lines_have_numbers_and_no_results(client: APIClient) -> None:
