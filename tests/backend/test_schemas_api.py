@@ -13,8 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from blockforger.backend import schema_changes, schemas_api
+from blockforger.backend import schema_changes
 from blockforger.backend.models import Item, Schema
+from blockforger.backend.requests import preconditions_of
 from eventing.models import OutputRule
 from tenants.models import LedgerEntry, Permission, Tenant
 from tests.cast import FLUFFY, PET, a_key, a_rule, a_schema, a_tenant
@@ -76,13 +77,11 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], 
     """Have something done after a reader of a schema was identified, and before its document is read."""
 
     def arrange(act: Callable[[], Any]) -> None:
-        read = schemas_api.preconditions_of
-
         def acting(request: Any) -> Preconditions:
             act()
-            return read(request)
+            return preconditions_of(request)
 
-        monkeypatch.setattr(schemas_api, "preconditions_of", acting)
+        monkeypatch.setattr("blockforger.backend.schemas_api.preconditions_of", acting)
 
     return arrange
 
