@@ -11,9 +11,9 @@ from django.conf import settings
 
 from blockforger.backend import json_values, keys
 from blockforger.backend.errors import Malformed, PayloadTooLarge
-from blockforger.backend.models import Method
+from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation, in_turn
-from blockforger.backend.problems import problem_of_fault
+from blockforger.backend.problems import problem_of, problem_of_fault
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 CHUNK_LINES = 500
 CHUNK_BYTES = 1024 * 1024
 """How much is carried out together: what comes first, though a line may be as long as an event."""
+
+MAX_REFUSED = 10_000
+"""Lines that are refused cost nothing, and each is answered at greater length than it may have itself."""
 
 _BLOCK = 64 * 1024
 
@@ -64,13 +67,20 @@ def lines(stream: IO[bytes], *, length: int | None) -> Iterator[Line]:
 def results(asked: Operation, of_lines: Iterable[Line]) -> Iterator[JsonObject]:
     """Carry out what is asked with each line. Tells what became of each, once it is committed.
 
-    After a fault of ours the lines that it struck are told, and no more is read.
+    After a fault of ours the lines that it struck are told, and no more is read. Nor is it after so many refusals that
+    the rest would hardly fare better: then the first line that is left out says so.
     """
+    refused = 0
     for chunk in _chunks(of_lines):
+        if refused >= MAX_REFUSED:
+            yield _end(chunk[0])
+            return
         operations = [_operation(asked, line) for line in chunk]
         outcomes, fault = _carried_out(operations)
         for line, operation in zip(chunk, operations, strict=True):
-            yield _result(line, outcomes.get(operation.id), fault)
+            outcome = outcomes.get(operation.id)
+            refused += bool(outcome and outcome.problem)
+            yield _result(line, outcome, fault)
         if fault:
             return
 
@@ -132,10 +142,23 @@ def _carried_out(operations: Sequence[Operation]) -> tuple[dict[uuid.UUID, Outco
     return outcomes, None
 
 
+def _end(line: Line) -> JsonObject:
+    refusal = Malformed(
+        f"The stream ends here, because {MAX_REFUSED:,} of its lines were refused. Neither this one nor any after it"
+        " was carried out: send them when you have seen why.",
+        limit=MAX_REFUSED,
+    )
+    return _told(line, problem_of(refusal, Origin.API))
+
+
+def _told(line: Line, problem: Any) -> JsonObject:
+    return {"line": line.number, "status": problem["status"], "problem": problem}
+
+
 def _result(line: Line, outcome: Outcome | None, fault: Problem | None) -> JsonObject:
     problem: Any = outcome.problem if outcome else fault
     if problem:
-        return {"line": line.number, "status": problem["status"], "problem": problem}
+        return _told(line, problem)
     result: JsonObject = {"line": line.number}
     if outcome:
         result |= {"status": int(outcome.status), "key": outcome.item_key}

@@ -191,6 +191,33 @@ def test_a_fault_ends_the_stream_and_leaves_what_was_committed(
     assert Item.objects.count() == 3
 
 
+def test_a_stream_ends_after_too_many_lines_that_are_refused(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_LINES", 2)
+    monkeypatch.setattr(streams, "MAX_REFUSED", 3)
+    good = [{"id": str(number), "name": "x"} for number in range(3)]
+    *made, end = results(send(client, "POST", b"\n" + lines_of(1, good[0], 1, good[1], good[0], good[2], 1)))
+    # What was carried out together is told.
+    told = [(2, 400), (3, 201), (4, 400), (5, 201), (6, 409), (7, 201)]
+    assert [(result["line"], result["status"]) for result in made] == told
+    assert (end["line"], end["status"], end["problem"]["code"], end["problem"]["limit"]) == (8, 400, "malformed", 3)
+    assert end["problem"]["detail"].startswith("The stream ends here, because 3 of its lines were refused.")
+    assert Item.objects.count() == 3
+
+
+def test_a_stream_that_is_over_by_then_is_answered_as_any(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_REFUSED", 3)
+    assert statuses(send(client, "POST", b"1\n1\n1\n")) == [(1, 400), (2, 400), (3, 400)]
+
+
+def test_the_answer_to_lines_of_two_bytes_has_an_end(client: APIClient) -> None:
+    """A megabyte of them would be answered with a hundred."""
+    made = results(send(client, "POST", b"1\n" * 500_000))
+    assert [result["line"] for result in made] == list(range(1, streams.MAX_REFUSED + 2))
+    assert "10,000 of its lines were refused" in made[-1]["problem"]["detail"]
+
+
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 65536])
 def test_lines_are_found_wherever_blocks_end(block: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.BLOCKFORGER_MAX_EVENT_BYTES = 4
