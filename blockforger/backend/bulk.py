@@ -35,7 +35,7 @@ def read(schema: Schema, method: Method, payload: JsonValue) -> list[Request]:
             refused[index] = refusal
     if refused:
         raise refusal_of(refused)
-    _check_repeats(requests, schema.key_field)
+    _check_repeats(requests)
     return requests
 
 
@@ -50,16 +50,19 @@ def refusal_of(refused: Mapping[int, Refusal]) -> Refusal:
 
 def _request(schema: Schema, method: Method, element: JsonValue) -> Request:
     if method == Method.DELETE:
-        return Request.read(schema, method, key=keys.text_of(element, field=schema.key_field), payload={})
+        return Request.read(schema, method, key=keys.text_of_deleted(element), payload={})
     return Request.read(schema, method, key=None, payload=element)
 
 
-def _check_repeats(requests: Sequence[Request], field: str) -> None:
+def _check_repeats(requests: Sequence[Request]) -> None:
     first: dict[str | None, int] = {}
     repeated: dict[int, Refusal] = {}
     for index, request in enumerate(requests):
         if (earlier := first.setdefault(request.key, index)) != index:
-            repeated[index] = KeyRepeated(f"The item at index {earlier} has the same key.", field=field)
+            refusal = KeyRepeated(f"The item at index {earlier} has the same key.", field=request.schema.key_field)
+            if request.method == Method.DELETE:
+                refusal.data = {}  # such a key is the element, not in a member of it
+            repeated[index] = refusal
     if repeated:
         raise refusal_of(repeated)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from blockforger.backend.errors import KeyFieldInvalid
+from blockforger.backend.errors import KeyFieldInvalid, Malformed
 
 if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject, JsonValue
@@ -17,13 +17,22 @@ _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 def text_of(value: JsonValue, *, field: str) -> str:
     """The key as text. Raises KeyFieldInvalid for a value that cannot be a key."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # in JSON Schema 1255.0 is an integer
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    text = _text(value)
+    if text is None:
         raise KeyFieldInvalid(f"The member '{field}' holds the key: it must be a string or an integer.", field=field)
-    text = str(value)
     if problem := _problem(text):
         raise KeyFieldInvalid(f"The key in the member '{field}' {problem}.", field=field)
+    return text
+
+
+def text_of_deleted(value: JsonValue) -> str:
+    """The text of a key that stands by itself, where many items are deleted. Raises Malformed.
+
+    No item may have it: then there is none to be deleted.
+    """
+    text = _text(value)
+    if text is None:
+        raise Malformed("To delete items, send nothing of each but its key: a string or an integer.")
     return text
 
 
@@ -35,6 +44,12 @@ def is_possible(text: str | None) -> bool:
 def with_key(payload: JsonObject, *, field: str, value: JsonValue) -> JsonObject:
     """The payload with its key: where it has none, the key comes first."""
     return payload if field in payload else {field: value, **payload}
+
+
+def _text(value: JsonValue) -> str | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # in JSON Schema 1255.0 is an integer
+    return None if isinstance(value, bool) or not isinstance(value, str | int) else str(value)
 
 
 def _problem(text: str) -> str | None:

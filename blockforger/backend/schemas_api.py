@@ -51,11 +51,16 @@ class SchemaViewSet(ManagementViewSet):
             raise SchemaUnknown(schema)
         preconditions = preconditions_of(request)
         preconditions.check_match(found.etag)
-        headers = {"ETag": found.etag, "Schema-Version": str(found.version)}
         if preconditions.is_known(found.etag):
-            return HttpResponse(status=304, headers=headers)
+            return HttpResponse(status=304, headers=_versions(found))
+        try:
+            # All of it anew, since it may have been changed meanwhile, or deleted.
+            found.refresh_from_db(fields=["document", "meta", "version"])
+        except Schema.DoesNotExist as error:
+            raise SchemaUnknown(schema) from error
+        preconditions.check_match(found.etag)
         text = schema_documents.with_meta(found.document, found.meta) if found.meta else found.document
-        return HttpResponse(text, content_type="application/json", headers=headers)
+        return HttpResponse(text, content_type="application/json", headers=_versions(found))
 
     def update(self, request: Request, tenant: str, schema: str) -> Response:
         caller = self.caller_of(request, tenant, Permission.MANAGE_SCHEMAS, schema=schema)
@@ -77,6 +82,10 @@ class SchemaViewSet(ManagementViewSet):
         check_parameters(request, [])
         schema_changes.delete(caller.api_key.tenant, schema, preconditions=preconditions_of(request))
         return Response(status=204)
+
+
+def _versions(schema: Schema) -> dict[str, str]:
+    return {"ETag": schema.etag, "Schema-Version": str(schema.version)}
 
 
 def _summary(schema: Schema, tenant: str) -> JsonObject:

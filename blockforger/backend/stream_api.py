@@ -11,10 +11,12 @@ from django.db import InterfaceError, OperationalError
 from django.http import FileResponse, JsonResponse
 
 from blockforger.backend import admission, idempotency_keys, json_values, streams
+from blockforger.backend.error_catalogue import UNSUPPORTED_MEDIA_TYPE
 from blockforger.backend.errors import Malformed
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.operations import Operation
-from blockforger.backend.problems import problem_of, problem_of_fault
+from blockforger.backend.problems import problem, problem_of, problem_of_fault
+from blockforger.backend.request_bodies import EncodingUnsupported
 from blockforger.backend.requests import PROBLEM_JSON, api_key_of
 from tenants import rate_limits
 from tenants.errors import RateLimitExceeded
@@ -74,14 +76,18 @@ def _answer(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
         refusal = admission.refusal_of_any(asked)
     except (OperationalError, InterfaceError) as error:
         return _problem(problem_of_fault(error))
-    return _problem(problem_of(refusal, Origin.API)) if refusal else _results(asked, _body(request))
+    if refusal:
+        return _problem(problem_of(refusal, Origin.API))
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    return _results(asked, request) if encoding in {"", "identity"} else _encoding_unsupported(encoding)
 
 
-def _results(asked: Operation, body: IO[bytes]) -> FileResponse:
+def _results(asked: Operation, request: HttpRequest) -> FileResponse:
     """All results at once: most clients read nothing before they have sent all, and we would wait for each other."""
+    lines = streams.lines(_body(request), length=_length(request))
     with ExitStack() as unless_answered:
         file = unless_answered.enter_context(tempfile.SpooledTemporaryFile(_ANSWER_IN_MEMORY))
-        for result in streams.results(asked, streams.lines(body)):
+        for result in streams.results(asked, lines):
             file.write(json_values.compact(result).encode() + b"\n")
         file.seek(0)
         unless_answered.pop_all()  # the response closes the file
@@ -100,10 +106,25 @@ def _defect(request: HttpRequest) -> Refusal | None:
     return None
 
 
+def _encoding_unsupported(encoding: str) -> JsonResponse:
+    error = EncodingUnsupported("", f"A stream is not inflated: leave out the Content-Encoding {encoding[:40]!r}.")
+    response = _problem(problem(error.status_code, UNSUPPORTED_MEDIA_TYPE.code, str(error.detail)))
+    response.headers["Accept-Encoding"] = "identity"
+    return response
+
+
 def _body(request: HttpRequest) -> IO[bytes]:
     # Django reads as far as Content-Length says, which is nothing of a body whose length nobody knows yet.
     stream: Any = request.META["wsgi.input"] if "Transfer-Encoding" in request.headers else request
     return cast("IO[bytes]", stream)
+
+
+def _length(request: HttpRequest) -> int | None:
+    """How long the body is said to be; None if it is sent in chunks, whose end a server may not tell from a break."""
+    if "Transfer-Encoding" in request.headers:
+        return None
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isdecimal() else 0  # which is how far Django reads
 
 
 def _problem(document: Problem) -> JsonResponse:

@@ -80,8 +80,15 @@ def test_items_without_a_key_get_one(client: APIClient) -> None:
 
 def test_integer_keys_can_be_deleted_as_integers(client: APIClient) -> None:
     Schema.objects.update(document='{"type": "object", "properties": {"id": {"type": "integer"}}}')
-    assert send(client, "POST", [{"id": 5}, {"id": 6}]).status_code == 201
-    assert send(client, "DELETE", [5, "6"]).status_code == 204
+    assert send(client, "POST", [{"id": 5}, {"id": 6}, {"id": 1255}]).status_code == 201
+    assert send(client, "DELETE", [5, "6", 1255.0]).status_code == 204
+
+
+def test_who_deletes_by_anything_but_keys_is_told_what_to_send(client: APIClient) -> None:
+    answer = send(client, "DELETE", [{"id": "0"}]).json()
+    assert answer["detail"].endswith("send nothing of each but its key: a string or an integer.")
+    assert "field" not in answer
+    assert "field" not in send(client, "DELETE", ["0", "0"]).json()
 
 
 @pytest.mark.parametrize(
@@ -100,8 +107,10 @@ def test_integer_keys_can_be_deleted_as_integers(client: APIClient) -> None:
         ("PATCH", [{"id": "0", "name": "y"}, {"id": "1", "name": None}], 400, "payload-invalid", ["/1"]),
         ("PATCH", [{"id": "0", "name": "y"}, {"id": "0", "name": "z"}], 400, "key-repeated", ["/1/id"]),
         ("DELETE", ["0", "none", "1"], 404, "item-unknown", ["/1"]),
-        ("DELETE", ["0", "0"], 400, "key-repeated", ["/1/id"]),
-        ("DELETE", ["0", {"id": "1"}], 400, "key-field-invalid", ["/1/id"]),
+        ("DELETE", ["0", "0"], 400, "key-repeated", ["/1"]),
+        ("DELETE", ["0", 0.0], 400, "key-repeated", ["/1"]),
+        ("DELETE", ["0", {"id": "1"}, True, 1.5, None], 400, "malformed", ["/1", "/2", "/3", "/4"]),
+        ("DELETE", ["0", "$1", "x" * 256, ""], 404, "item-unknown", ["/1", "/2", "/3"]),
     ],
 )  # fmt: skip
 def test_one_item_that_is_refused_stops_all_and_is_named(

@@ -15,13 +15,16 @@ from rest_framework.test import APIClient
 
 from blockforger.backend import schema_changes
 from blockforger.backend.models import Item, Schema
+from blockforger.backend.requests import preconditions_of
 from eventing.models import OutputRule
 from tenants.models import LedgerEntry, Permission, Tenant
 from tests.cast import FLUFFY, PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.test_concurrency import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
+
+    from blockforger.backend.preconditions import Preconditions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
@@ -67,6 +70,44 @@ def test_the_life_of_a_schema(client: APIClient) -> None:
     assert (gone.status_code, gone.content) == (204, b"")
     assert code_of(client.get(SCHEMA)) == (404, "schema-unknown")
     assert code_of(client.delete(SCHEMA)) == (404, "schema-unknown")
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Have something done after a reader of a schema was identified, and before its document is read."""
+
+    def arrange(act: Callable[[], Any]) -> None:
+        def acting(request: Any) -> Preconditions:
+            act()
+            return preconditions_of(request)
+
+        monkeypatch.setattr("blockforger.backend.schemas_api.preconditions_of", acting)
+
+    return arrange
+
+
+def test_a_schema_that_is_deleted_while_it_is_read_is_unknown(client: APIClient, meanwhile: Any) -> None:
+    put(client, PET)
+    meanwhile(Schema.objects.all().delete)
+    assert code_of(client.get(SCHEMA)) == (404, "schema-unknown")
+
+
+def test_a_schema_that_is_changed_while_it_is_read_comes_with_the_etag_of_what_comes(
+    client: APIClient, meanwhile: Any
+) -> None:
+    etag = put(client, PET)["ETag"]
+    meanwhile(lambda: Schema.objects.update(document=TEXT, version=2))
+    answer = client.get(SCHEMA)
+    assert (answer.content.decode(), answer["Schema-Version"]) == (TEXT, "2")
+    assert answer["ETag"] == Schema.objects.get().etag != etag
+
+
+def test_a_schema_that_is_changed_while_it_is_read_is_not_what_if_match_asks_for(
+    client: APIClient, meanwhile: Any
+) -> None:
+    etag = put(client, PET)["ETag"]
+    meanwhile(lambda: Schema.objects.update(document=TEXT, version=2))
+    assert code_of(client.get(SCHEMA, headers={"If-Match": etag})) == (412, "precondition-failed")
 
 
 def test_a_document_comes_out_as_it_went_in(client: APIClient) -> None:

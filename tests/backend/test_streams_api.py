@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tracemalloc
@@ -90,8 +91,10 @@ def test_lines_of_one_item_follow_each_other(client: APIClient) -> None:
 
 def test_integer_keys_can_be_deleted_as_integers(client: APIClient) -> None:
     Schema.objects.update(document='{"type": "object", "properties": {"id": {"type": "integer"}}}')
-    assert statuses(send(client, "POST", lines_of({"id": 5}, {"id": 6}, {}))) == [(1, 201), (2, 201), (3, 400)]
-    assert statuses(send(client, "DELETE", b'5\n"6"')) == [(1, 204), (2, 204)]
+    made = send(client, "POST", lines_of({"id": 5}, {"id": 6}, {"id": 1255}, {}))
+    assert statuses(made) == [(1, 201), (2, 201), (3, 201), (4, 400)]
+    deleted = send(client, "DELETE", b'5\n"6"\n1255.0\n1255.5\n""\n"$x"')
+    assert statuses(deleted) == [(1, 204), (2, 204), (3, 204), (4, 400), (5, 404), (6, 404)]
 
 
 def test_blank_lines_have_numbers_and_no_results(client: APIClient) -> None:
@@ -134,6 +137,21 @@ def test_what_would_refuse_every_line_refuses_the_stream_unread(
     assert not Item.objects.exists()
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip"])
+def test_a_stream_with_an_encoding_is_refused_unread(client: APIClient, encoding: str) -> None:
+    body = gzip.compress(lines_of({"id": "a", "name": "x"}))
+    answer = send(client, "POST", body, **{"Content-Encoding": encoding})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
+    assert (answer["Content-Type"], answer["Accept-Encoding"]) == ("application/problem+json", "identity")
+    assert send(APIClient(), "POST", body, **{"Content-Encoding": encoding}).status_code == 401
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
+def test_a_stream_as_it_is_has_no_encoding(client: APIClient, encoding: str) -> None:
+    answer = send(client, "POST", lines_of({"id": "a", "name": "x"}), **{"Content-Encoding": encoding})
+    assert statuses(answer) == [(1, 201)]
+
+
 def test_a_stranger_does_not_learn_what_is_wrong_with_his_headers(client: APIClient) -> None:
     assert send(APIClient(), "POST", b"{}", **{"Idempotency-Key": "once"}).status_code == 401
 
@@ -173,12 +191,88 @@ def test_a_fault_ends_the_stream_and_leaves_what_was_committed(
     assert Item.objects.count() == 3
 
 
+def test_a_stream_ends_after_too_many_lines_that_are_refused(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CHUNK_LINES", 2)
+    monkeypatch.setattr(streams, "MAX_REFUSED", 3)
+    good = [{"id": str(number), "name": "x"} for number in range(3)]
+    *made, end = results(send(client, "POST", b"\n" + lines_of(1, good[0], 1, good[1], good[0], good[2], 1)))
+    # What was carried out together is told.
+    told = [(2, 400), (3, 201), (4, 400), (5, 201), (6, 409), (7, 201)]
+    assert [(result["line"], result["status"]) for result in made] == told
+    assert (end["line"], end["status"], end["problem"]["code"], end["problem"]["limit"]) == (8, 400, "malformed", 3)
+    assert end["problem"]["detail"].startswith("The stream ends here, because 3 of its lines were refused.")
+    assert Item.objects.count() == 3
+
+
+def test_a_stream_that_is_over_by_then_is_answered_as_any(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_REFUSED", 3)
+    assert statuses(send(client, "POST", b"1\n1\n1\n")) == [(1, 400), (2, 400), (3, 400)]
+
+
+def test_the_answer_to_lines_of_two_bytes_has_an_end(client: APIClient) -> None:
+    """A megabyte of them would be answered with a hundred."""
+    made = results(send(client, "POST", b"1\n" * 500_000))
+    assert [result["line"] for result in made] == list(range(1, streams.MAX_REFUSED + 2))
+    assert "10,000 of its lines were refused" in made[-1]["problem"]["detail"]
+
+
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 65536])
 def test_lines_are_found_wherever_blocks_end(block: int, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.BLOCKFORGER_MAX_EVENT_BYTES = 4
     monkeypatch.setattr(streams, "_BLOCK", block)
-    found = list(streams.lines(io.BytesIO(b"1234\n\n12345\n1\n123456789\n12")))
+    found = list(streams.lines(io.BytesIO(b"1234\n\n12345\n1\n123456789\n12"), length=26))
     assert found == [Line(1, b"1234"), Line(3, None), Line(4, b"1"), Line(5, None), Line(6, b"12")]
+
+
+@pytest.mark.parametrize("length", [None, 9, 11])
+@pytest.mark.parametrize(
+    ("body", "last"), [(b"1\n2\n345\n\n", Line(3, b"345")), (b"1\n2\n345678", Line(3, b"345678", is_cut=True))]
+)
+def test_a_last_line_without_a_newline_is_cut_unless_the_stream_is_whole(
+    body: bytes, last: Line, length: int | None
+) -> None:
+    assert list(streams.lines(io.BytesIO(body), length=length))[2:] == [last]
+    assert list(streams.lines(io.BytesIO(body), length=len(body)))[2:] == [last._replace(is_cut=False)]
+
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+def cut(client: Any, method: str, body: bytes, **sent: Any) -> Any:
+    """Send what ends early: Django, and the server below it, give what has come."""
+    return client.generic(method, PETS, content_type=NDJSON, **{"wsgi.input": io.BytesIO(body), **sent})
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"CONTENT_LENGTH": "5"},
+        {"headers": CHUNKED, "wsgi.input_terminated": True},
+        {"headers": CHUNKED, "wsgi.input_terminated": True, "CONTENT_LENGTH": "4"},
+    ],
+    ids=["short", "chunked", "chunked with a length"],
+)
+def test_a_line_that_the_stream_ends_in_is_not_carried_out(client: APIClient, sent: dict[str, Any]) -> None:
+    made = send(client, "POST", lines_of({"id": "1", "name": "x"}, {"id": "12", "name": "x"}))
+    assert statuses(made) == [(1, 201), (2, 201)]
+    before = TokenAccount.objects.get().balance
+    first, last = results(cut(client, "DELETE", b"1\n12", **sent))
+    assert (first["status"], last["line"], last["status"]) == (204, 2, 400)
+    assert "ends in the middle of this line" in last["problem"]["detail"]
+    assert list(Item.objects.values_list("key", flat=True)) == ["12"]
+    assert TokenAccount.objects.get().balance == before - 10
+    made = cut(client, "POST", b'\n{"id": "1", "name": "x"}', **{**sent, "CONTENT_LENGTH": "26"})
+    assert statuses(made) == [(2, 400)]
+    changed = cut(client, "PATCH", b'{"id": "12", "name": "y"}', **{**sent, "CONTENT_LENGTH": "26"})
+    assert statuses(changed) == [(1, 400)]
+
+
+def test_a_stream_in_chunks_ends_with_a_newline(client: APIClient) -> None:
+    body = lines_of({"id": "1", "name": "x"}, {"id": "2", "name": "x"})
+    sent = {"headers": CHUNKED, "wsgi.input_terminated": True}
+    assert statuses(cut(client, "POST", body, **sent)) == [(1, 201), (2, 201)]
 
 
 @pytest.mark.parametrize(
