@@ -185,7 +185,7 @@ def _delete_many(names: Names, types: ItemTypes) -> Endpoint:
             200: _stream("Of a stream: a line of JSON for each line."),
             204: answer("They are gone.", None, "Idempotent-Replayed", *BILLED),
         },
-        (*_WRITES, KeyFieldInvalid, KeyRepeated, ItemUnknown, ItemsTooLarge),
+        (*_WRITES, KeyRepeated, ItemUnknown, ItemsTooLarge),
         (_IDEMPOTENCY_KEY,),
         _body(many, JSON, streams=True),
     )

@@ -10,6 +10,9 @@ import pytest
 
 from blockforger.wsgi import application
 
+# As each request begins, Django looks whether its connection still serves.
+pytestmark = pytest.mark.django_db
+
 CANNOT_BE_READ = [
     ("application/json; x*=nosuch'en'y", ""),
     ("application/json; charset*=nosuch''utf-8", ""),
