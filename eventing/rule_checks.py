@@ -104,8 +104,8 @@ def problem_of_number(number: int, *, before: int = 0) -> str | None:
     if number <= max(MAX_RULES, before):
         return None
     return (
-        f"These are {number:,} rules; a tenant has {MAX_RULES:,} at the most, those of its schemas included. Remove some, "
-        "or make one of several: one rule can be for many schemas and operations."
+        f"These are {number:,} rules; a tenant has {MAX_RULES:,} at the most, those of its schemas included. "
+        "Remove some, or make one of several: one rule can be for many schemas and operations."
     )
 
 

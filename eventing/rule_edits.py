@@ -71,7 +71,7 @@ def remove(row: OutputRule, *, who: str) -> None:
 
 
 def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
-    """Bring back what was before the change. Gives the rule, or None of an order. Raises AddRefused and RestoreRefused."""
+    """Bring back what was before the change. Gives the rule, or None of an order. Raises AddRefused."""
     with transaction.atomic():
         rule_lists.lock(entry.tenant_id)
         if entry.what == What.MOVED:
