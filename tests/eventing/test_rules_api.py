@@ -141,6 +141,13 @@ def test_a_tenant_has_so_many_rules_at_the_most_those_of_its_schemas_included(
     assert tenant.output_rules.count() == 3
 
 
+def test_a_body_without_a_length_is_asked_for_one(client: APIClient, tenant: Tenant) -> None:
+    a_rule(tenant)
+    answer = client.put(RULES, headers={"Transfer-Encoding": "chunked"}, CONTENT_LENGTH="")
+    assert (answer.status_code, answer.json()["code"]) == (411, "length-missing")
+    assert OutputRule.objects.exists()
+
+
 def test_a_tenant_that_has_more_rules_keeps_them_and_adds_none(
     client: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
