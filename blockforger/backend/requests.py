@@ -105,11 +105,16 @@ def flag_of(request: Request, name: str) -> bool:
 
 
 def check_parameters(request: Request, known: Sequence[str]) -> None:
-    """Raise Malformed for a parameter that nobody would look at: a filter with a slip in it would show too much."""
+    """Raise Malformed for a parameter that nobody would look at: a filter with a slip in it would show too much.
+
+    Of one that is repeated, all but the last would be such.
+    """
     for name in request.query_params:
         if name not in known:
             listed = ", ".join(known) or "none"
             raise Malformed(f"The parameter '{name[:100]}' is unknown here. Known are: {listed}.", parameter=name[:100])
+        if len(request.query_params.getlist(name)) > 1:
+            raise Malformed(f"The parameter '{name}' stands there more than once. Send it once.", parameter=name)
 
 
 @dataclass(frozen=True, slots=True)
