@@ -184,7 +184,7 @@ def _usage() -> Endpoint:
         "usage",
         (Permission.BACKEND_CALLS,),
         {200: answer("The usage.", USAGE)},
-        parameters=(in_query("days", "How many, today (UTC) included.", days),),
+        parameters=(in_query("days", "How many, today (UTC) included; fewer if it takes too long.", days),),
     )
 
 

@@ -54,6 +54,8 @@ class RestViewSet(ViewSet):
     """A view of the API: it counts the requests of each key, and answers refusals as problem documents."""
 
     allowance: Allowance | None = None
+    # What helps if the database ends a statement that took too long.
+    remedy_of_slowness = "If it was for a list, use paths that have indexes."
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Before anything of the request is looked at, or the database is asked: may the key make one more?"""
