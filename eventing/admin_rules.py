@@ -156,6 +156,8 @@ class OutputRuleAdmin(ModelAdmin):
     def get_form(self, request: HttpRequest, obj: OutputRule | None = None, **kwargs: Any) -> type[ModelForm]:
         form: Any = super().get_form(request, obj, **kwargs)
         form.tenant = obj.tenant if obj else self._tenant(request, access_of(request), self.may_add)
+        if obj is None and form.tenant and request.method == "POST" and transaction.get_connection().in_atomic_block:
+            rule_lists.lock(form.tenant.pk)  # while it is saved, nobody adds another one
         form.like = None if obj else self._like(request, form.tenant)
         return form
 

@@ -55,7 +55,7 @@ _NEW_EVENT = rows.New(OutboxEvent)
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     """The unsaved events of a write: one for each rule that matches, in the order of the rules.
 
-    The receiver of `item_written`; the backend saves them in the write's own transaction.
+    The receiver of `item_written`; the backend saves them in the write's own transaction. Raises EventsTooLarge.
     """
     matching = rules.matching(
         written.tenant, written.schema, written.method, before=written.before, after=written.after
@@ -67,6 +67,8 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     events = []
     for place, rule in enumerate(matching):
         stream = lanes.stream_of(written.tenant.name, written.schema.name, written.item_key, rule.eventbridge_arn)
+        detail = _detail(written, rules.payload_of(rule, written.schema, written.payload)) if rule.projection else whole
+        written.told.add(detail, item_urn, written.item_key, rule.source)
         events.append(
             _NEW_EVENT(
                 tenant_id=written.tenant.pk,
@@ -80,9 +82,7 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
                 source=rule.source,
                 detail_type=rules.detail_type_of(rule, written.schema.name, written.method),
                 item_urn=item_urn,
-                detail=_detail(written, rules.payload_of(rule, written.schema, written.payload))
-                if rule.projection
-                else whole,
+                detail=detail,
                 time=written.at,
                 stream=stream,
                 lane=lanes.lane_of(stream),

@@ -32,6 +32,8 @@ MAX_DETAIL_TYPE = 128
 MAX_SCHEMA_NAME = 64
 MAX_PATHS = 50
 MAX_PATH = 500
+MAX_RULES = 500
+"""Of a tenant, those of its schemas included: each write asks all of them, and each that matches makes an event."""
 
 _ARN_FORM = "arn:aws:events:{region}:{account}:event-bus/{name}"
 _ARN = re.compile(
@@ -95,6 +97,16 @@ def problem_of_bus_arn(arn: str) -> str | None:
             "a name of 1 to 256 letters, digits, '.', '_' or '-'."
         )
     return None
+
+
+def problem_of_number(number: int, *, before: int = 0) -> str | None:
+    """What is wrong with a tenant's having that many rules, if anything is: it keeps those that it had before."""
+    if number <= max(MAX_RULES, before):
+        return None
+    return (
+        f"These are {number:,} rules; a tenant has {MAX_RULES:,} at the most, those of its schemas included. "
+        "Remove some, or make one of several: one rule can be for many schemas and operations."
+    )
 
 
 def is_allowed(arn: str, patterns: Iterable[str]) -> bool:

@@ -13,22 +13,34 @@ from eventing.models import AllowedBus, OutputRule, RuleChange
 if TYPE_CHECKING:
     from blockforger.backend.models import Schema
     from eventing.rule_documents import RuleDocument
+    from tenants.models import Tenant
 
 What = RuleChange.What
 
 
-class RestoreRefused(Exception):
+class AddRefused(Exception):
+    """The tenant may have no further rule; the message says why, and what to do."""
+
+
+class RestoreRefused(AddRefused):
     """What a rule said before cannot be had again; the message says why, and what to do."""
 
 
 def add(row: OutputRule, *, who: str, what: What = What.ADDED) -> None:
-    """Save a new rule, as the last of its list."""
+    """Save a new rule, as the last of its list. Raises AddRefused."""
     with transaction.atomic():
         tenant = rule_lists.lock(row.tenant_id)
+        if problem := problem_of_adding(tenant):
+            raise AddRefused(problem)
         last = OutputRule.objects.filter(tenant=tenant, schema=row.schema).aggregate(last=Max("position"))["last"]
         row.position = 0 if last is None else last + 1
         row.save(force_insert=True)
         rule_history.added([row], who=who, what=what)
+
+
+def problem_of_adding(tenant: Tenant) -> str | None:
+    """Why the tenant may have no further rule, if it may not."""
+    return rule_checks.problem_of_number(tenant.output_rules.count() + 1)
 
 
 def change(row: OutputRule, *, who: str, what: What = What.CHANGED) -> None:
@@ -59,7 +71,7 @@ def remove(row: OutputRule, *, who: str) -> None:
 
 
 def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
-    """Bring back what was before the change. Gives the rule, or None of an order. Raises RestoreRefused."""
+    """Bring back what was before the change. Gives the rule, or None of an order. Raises AddRefused."""
     with transaction.atomic():
         rule_lists.lock(entry.tenant_id)
         if entry.what == What.MOVED:

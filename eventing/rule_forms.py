@@ -22,7 +22,7 @@ from unfold.widgets import (
 from blockforger.backend import json_values
 from blockforger.backend.json_values import NotPortable
 from blockforger.backend.models import WRITES, Schema
-from eventing import projections, rule_documents
+from eventing import projections, rule_documents, rule_edits
 from eventing.models import OutputRule, RuleChange
 
 if TYPE_CHECKING:
@@ -175,6 +175,8 @@ class RuleForm(forms.ModelForm):
         super().clean()
         said = {part: self.cleaned_data.get(part) for part in _PARTS}
         self.instance.fields = {part: paths for part, paths in said.items() if paths} or None
+        if self.instance.pk is None and (problem := rule_edits.problem_of_adding(self.tenant)):
+            self.add_error(None, problem)
 
     def _offer(self, schemas: Sequence[Schema]) -> None:
         """Names that the rule has already are offered too, whatever they name."""

@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from blockforger.backend import deadlocks, json_values
 from blockforger.backend.errors import DocumentInvalid
-from eventing import rule_documents, rule_history, rule_warnings, rules
+from eventing import rule_checks, rule_documents, rule_history, rule_warnings, rules
 from eventing.models import AllowedBus, EventBus, FeedbackBus, OutputRule
 from eventing.rules import Rule
 from tenants.models import Tenant
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from eventing.rule_warnings import Owned, Warned
 
 RULES, SCHEMAS = "rules", "schemas"
-MAX_TRIED = 500
-"""So many rules can be tried at once."""
 
 
 class OrderOutdated(Exception):
@@ -211,8 +209,6 @@ def lock(tenant_id: int) -> Tenant:
 
 def read(tenant: Tenant, value: JsonValue) -> list[Rule]:
     """The rules of a document that are to be tried, as they would be if they were stored. Raises DocumentInvalid."""
-    if (count := _count(value)) > MAX_TRIED:
-        raise DocumentInvalid([("", f"These are {count:,} rules. Try at most {MAX_TRIED:,} of them at once.")])
     schemas = {schema.name: schema for schema in tenant.schemas.defer("document", "meta").order_by("pk")}
     wanted = _read(tenant, value, schemas)
     return [
@@ -227,10 +223,10 @@ def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions, who
         locked = lock(tenant.pk)
         preconditions.check(etag_of(locked))
         schemas = {schema.name: schema for schema in locked.schemas.defer("document", "meta")}
-        wanted = _read(locked, value, schemas)
         stored: dict[int | None, list[OutputRule]] = defaultdict(list)
         for row in _rows(locked):
             stored[row.schema_id].append(row)
+        wanted = _read(locked, value, schemas, before=sum(map(len, stored.values())))
         plans: dict[Schema | None, RulesPlan] = {}
         for schema in (None, *schemas.values()):
             plans[schema] = RulesPlan.of(stored[schema.pk if schema else None], wanted.get(schema, []))
@@ -242,8 +238,15 @@ def _replace(tenant: Tenant, value: JsonValue, preconditions: Preconditions, who
     return locked
 
 
-def _read(tenant: Tenant, value: JsonValue, schemas: Mapping[str, Schema]) -> dict[Schema | None, list[RuleDocument]]:
-    """The rules that a document lists, by the schema whose they are. Raises DocumentInvalid, with all problems."""
+def _read(
+    tenant: Tenant, value: JsonValue, schemas: Mapping[str, Schema], *, before: int = 0
+) -> dict[Schema | None, list[RuleDocument]]:
+    """The rules that a document lists, by the schema whose they are. Raises DocumentInvalid, with all problems.
+
+    `before` is how many there are, which may be more than the tenant may add to.
+    """
+    if problem := rule_checks.problem_of_number(_count(value), before=before):
+        raise DocumentInvalid([("", problem)])
     of_schemas = value.get(SCHEMAS) if isinstance(value, dict) else None
     if not isinstance(value, dict) or value.keys() != {RULES, SCHEMAS} or not isinstance(of_schemas, dict):
         form = f'{{"{RULES}": […], "{SCHEMAS}": {{"petstore": […]}}}}'

@@ -77,9 +77,11 @@ def of_pairs(rules: Sequence[Owned], schemas: Mapping[str, Paths]) -> list[Warne
 
 def of_buses(rules: Sequence[Owned], buses: Mapping[str, EventBus]) -> list[Warned]:
     """What is known against the buses of the rules, each told once; `buses` are those that events were sent to."""
-    first = {rule.document["eventbridge_arn"]: rule for rule in reversed(rules) if rule.document["enabled"]}
+    first: dict[str, Owned] = {}
+    for rule in _awake(rules):
+        first.setdefault(rule.document["eventbridge_arn"], rule)
     found = []
-    for arn, rule in sorted(first.items(), key=lambda pair: rules.index(pair[1])):
+    for arn, rule in first.items():
         if message := _problem_of_bus(buses.get(arn)):
             found.append(Warned(rule, f"{arn} {message}"))
     return found

@@ -37,8 +37,7 @@ class RulesViewSet(ManagementViewSet):
     def update(self, request: Request, tenant: str) -> Response:
         api_key = self.caller_of(request, tenant, Permission.MANAGE_RULES).api_key
         check_parameters(request, [])
-        value = request.data if request.stream is not None else None
-        who = f"API key {api_key}"
+        value, who = payload_of(request), f"API key {api_key}"
         return _rules(rule_lists.replace(api_key.tenant, value, preconditions_of(request), who=who))
 
 

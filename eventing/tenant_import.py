@@ -11,7 +11,7 @@ from django.db import transaction
 
 from blockforger.backend import deadlocks, schema_changes, schema_keys
 from blockforger.backend.models import Schema
-from eventing import rule_lists, rule_warnings, rules, tenant_files
+from eventing import rule_checks, rule_lists, rule_warnings, rules, tenant_files
 from eventing.file_problems import Problem
 from eventing.models import AllowedBus, FeedbackBus, OutputRule
 from eventing.tenant_plans import Stored, TenantPlan
@@ -128,7 +128,9 @@ def _plans(
         if tenant:
             stored = Stored(tenant, schemas[tenant.pk], rows[tenant.pk], feedback_buses.get(tenant.pk))
         plans.append(TenantPlan.of(document, stored))
-    if problems := [problem for tenant_plan in plans for problem in _key_problems(tenant_plan)]:
+    if problems := [
+        problem for tenant_plan in plans for problem in [*_key_problems(tenant_plan), *_number_problems(tenant_plan)]
+    ]:
         raise ImportRefused(problems)
     return plans
 
@@ -141,6 +143,16 @@ def _key_problems(tenant_plan: TenantPlan) -> Iterator[Problem]:
         if message := schema_keys.problem_of_change(schema.stored, key_field):
             file = f"{tenant_plan.wanted.name}/{schema.wanted.name}.json"
             yield Problem(file, message, json_path="$.meta.key")
+
+
+def _number_problems(tenant_plan: TenantPlan) -> Iterator[Problem]:
+    """Told of the file that has most of the rules."""
+    number = len(tenant_plan.listed_rules())
+    if message := rule_checks.problem_of_number(number, before=tenant_plan.number_before):
+        wanted = tenant_plan.wanted
+        files = {tenant_files.PROPERTIES: len(wanted.rules)}
+        files |= {f"{schema.name}{tenant_files.SCHEMA_SUFFIX}": len(schema.rules) for schema in wanted.schemas}
+        yield Problem(f"{wanted.name}/{max(files, key=files.__getitem__)}", message)
 
 
 def _apply(tenant_plan: TenantPlan, who: str) -> None:

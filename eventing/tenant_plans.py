@@ -150,6 +150,11 @@ class TenantPlan:
         lists |= {schema.name: schema.rules for schema in self.wanted.schemas}
         return rule_warnings.owned(lists)
 
+    @property
+    def number_before(self) -> int:
+        """How many rules are stored."""
+        return sum(map(len, self.stored.rules.values())) if self.stored else 0
+
     def paths(self) -> dict[str, Paths]:
         """What the schemas know of their items, as the plan leaves them."""
         stored = self.stored.schemas if self.stored else {}

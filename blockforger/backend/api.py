@@ -120,11 +120,8 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
     """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
     if getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED:
         logger.warning("The database ended a statement that took too long.", exc_info=error)
-        document = problem(
-            503,
-            "took-too-long",
-            "The request took too long, and nothing was done. If it was for a list, use paths that have indexes.",
-        )
+        remedy = getattr(context.get("view"), "remedy_of_slowness", RestViewSet.remedy_of_slowness)
+        document = problem(503, "took-too-long", f"The request took too long, and nothing was done. {remedy}")
         return Response(document, status=503, content_type=PROBLEM_JSON)
     if isinstance(error, OperationalError | InterfaceError):
         logger.error("The database failed during a request.", exc_info=error)

@@ -179,6 +179,19 @@ class ItemsTooLarge(Refusal):
         )
 
 
+class EventsTooLarge(Refusal):
+    """The events of a request, one for each item and output rule, are larger together than what is written at once."""
+
+    code = "events-too-large"
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(
+            f"Each output rule that matches an item sends an event. Together, they would be larger than {limit} bytes. "
+            "Send fewer items in a request; for a single one, have fewer rules match it, or send less ('fields').",
+            limit=limit,
+        )
+
+
 class BodyTooLarge(Refusal):
     """The body is larger than any that is read as a whole."""
 

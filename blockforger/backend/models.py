@@ -16,8 +16,9 @@ from tenants.models import Tenant
 if TYPE_CHECKING:
     from blockforger.backend.json_values import JsonObject
 
+SCHEMA_NAME_CHARACTERS = "[A-Za-z0-9_.-]{1,64}"
 # Not "." or "..", which URLs cannot hold.
-SCHEMA_NAME = r"(?!\.{1,2}\Z)[A-Za-z0-9_.-]{1,64}"
+SCHEMA_NAME = rf"(?!\.{{1,2}}\Z){SCHEMA_NAME_CHARACTERS}"
 
 
 def is_schema_name(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from blockforger.backend import bulk, idempotency_keys, json_schemas, list_filters, list_queries
 from blockforger.backend.errors import (
+    EventsTooLarge,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
     ItemExists,
@@ -58,7 +59,7 @@ MAX_PATHS = 40
 
 _CALLS = (Permission.BACKEND_CALLS,)
 _READS = (SchemaUnknown, NotEnoughTokens)
-_WRITES = (*_READS, PayloadTooLarge, IdempotencyKeyInUse, IdempotencyKeyReused, PreconditionMissing)
+_WRITES = (*_READS, PayloadTooLarge, EventsTooLarge, IdempotencyKeyInUse, IdempotencyKeyReused, PreconditionMissing)
 _PAYLOADS = (PayloadNotObject, PayloadInvalid, KeyFieldInvalid)
 _IDEMPOTENCY_KEY = in_header(
     idempotency_keys.HEADER,

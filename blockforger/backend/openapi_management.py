@@ -12,6 +12,7 @@ from blockforger.backend.errors import (
     SchemaNotEmpty,
     SchemaUnknown,
 )
+from blockforger.backend.models import SCHEMA_NAME_CHARACTERS
 from blockforger.backend.openapi_parts import (
     IF_MATCH,
     IF_NONE_MATCH,
@@ -36,7 +37,12 @@ if TYPE_CHECKING:
     from blockforger.backend.openapi_parts import Place
 
 READERS = (Permission.BACKEND_CALLS, Permission.MANAGE_SCHEMAS)
-_NAME: JsonObject = {"type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,50}[A-Za-z0-9_-]$"}
+# In two parts, because not all engines of patterns can look ahead.
+SCHEMA_NAME: JsonObject = {
+    "type": "string",
+    "pattern": f"^{SCHEMA_NAME_CHARACTERS}$",
+    "not": {"pattern": r"^\.{1,2}$|\.json$"},
+}
 _TIME: JsonObject = {"type": "string", "format": "date-time"}
 _INTEGER: JsonObject = {"type": "integer"}
 _TEXT: JsonObject = {"type": "string"}
@@ -76,7 +82,7 @@ LEDGER_ENTRY = object_of(
 
 
 def paths(place: Place) -> JsonObject:
-    schema = in_path("schema", "The name of a schema.", _NAME)
+    schema = in_path("schema", "The name of a schema.", SCHEMA_NAME)
     return {
         place.root: {
             "parameters": [*place.parameters],
@@ -86,7 +92,7 @@ def paths(place: Place) -> JsonObject:
                 "schemas",
                 READERS,
                 {200: answer("Schemas.", object_of({"schemas": list_of(SUMMARY), "next": next_cursor()}))},
-                parameters=paging("[A-Za-z0-9_.-]{1,64}"),
+                parameters=paging(SCHEMA_NAME_CHARACTERS),
             ).written(),
         },
         f"{place.root}/{{schema}}/$schema": {
@@ -178,7 +184,7 @@ def _usage() -> Endpoint:
         "usage",
         (Permission.BACKEND_CALLS,),
         {200: answer("The usage.", USAGE)},
-        parameters=(in_query("days", "How many, today (UTC) included.", days),),
+        parameters=(in_query("days", "How many, today (UTC) included; fewer if it takes too long.", days),),
     )
 
 

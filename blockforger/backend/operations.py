@@ -12,14 +12,14 @@ import uuid_utils.compat as uuid
 from django.db import transaction
 from django.utils import timezone
 
-from blockforger.backend import bulk, deadlocks, items, keys, records, settlements
+from blockforger.backend import bulk, deadlocks, items, keys, records, settlements, signals
 from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
 from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.settlements import Settlement
-from blockforger.backend.signals import EventSettled, ItemWritten, event_settled, item_written, rows_committed
+from blockforger.backend.signals import EventSettled, ItemWritten, Told, event_settled, item_written, rows_committed
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
 
@@ -104,6 +104,10 @@ class _Undone(Exception):
         self.rejected = rejected
 
 
+class _Crowded(Exception):
+    """What is told of several operations is more than one transaction writes. Fewer of them can be done."""
+
+
 def execute(operation: Operation) -> Outcome:
     """Carry the operation out in a transaction of its own, at most once per idempotency key.
 
@@ -130,7 +134,10 @@ def _at_once(operation: Operation) -> Outcome | None:
         return _read_at_once(operation, admission)
     plan, answers = _planned([Case(operation, admission)], locked=False)
     deeds = list(_deeds([Case(operation, admission)], answers))
-    told = _told(deeds)
+    try:
+        told = _told(deeds)
+    except _Undone:
+        return None
     written = settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant) if deeds else None
     if written is None:
         return None
@@ -167,10 +174,17 @@ def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
 
 def in_turn(operations: Sequence[Operation]) -> Iterator[dict[uuid.UUID, Outcome]]:
     """The same, for those who can tell what was done before a fault: gives the outcomes of each transaction."""
-    cases = _admitted(operations)
+    cases, at_most = _admitted(operations), len(operations)
     while cases:
-        now, cases = _apart(cases)
-        yield _execute(now)
+        now, others = _apart(cases)
+        now, others = now[:at_most], [*now[at_most:], *others]
+        try:
+            committed = _execute(now)
+        except _Crowded:
+            at_most = len(now) // 2
+        else:
+            cases = others
+            yield committed
 
 
 def _admitted(operations: Sequence[Operation]) -> list[Case]:
@@ -296,8 +310,12 @@ def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refus
             yield Deed(operation, admission, answer)
 
 
-def _told(deeds: Iterable[Deed]) -> list[Model]:
-    """What the ledger and the listeners have to say, counted from the accounts as they are when it is written."""
+def _told(deeds: Sequence[Deed]) -> list[Model]:
+    """What the ledger and the listeners have to say, counted from the accounts as they are when it is written.
+
+    Raises _Undone for an operation of which they have too much to say, and _Crowded if it is too much of all.
+    """
+    told_bytes = 0
     spent: dict[int, int] = defaultdict(int)
     numbers: dict[int, Iterator[int]] = defaultdict(partial(count, 1))
     now = timezone.now()
@@ -307,8 +325,15 @@ def _told(deeds: Iterable[Deed]) -> list[Model]:
         spent[tenant] += deed.cost
         sequences = list(islice(numbers[tenant], len(deed.done))) if deed.is_write else []
         told.append(_ledger_entry(deed, -spent[tenant], sequences[-1] if sequences else None))
-        for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
-            told += _announce(deed, done, sequence, now)
+        of_deed = Told()
+        try:
+            for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
+                told += _announce(deed, done, sequence, now, of_deed)
+        except Refusal as refusal:
+            raise _Undone({deed.operation.id: Rejected(refusal, deed.tenant)}) from refusal
+        told_bytes += of_deed.bytes
+        if told_bytes > signals.MAX_TOLD_BYTES and len(deeds) > 1:
+            raise _Crowded
     return told
 
 
@@ -364,7 +389,7 @@ def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> Ledge
     )
 
 
-def _announce(deed: Deed, done: Done, sequence: int, at: datetime) -> list[Model]:
+def _announce(deed: Deed, done: Done, sequence: int, at: datetime, told: Told) -> list[Model]:
     written = ItemWritten(
         tenant=deed.tenant,
         schema=deed.admission.schema,
@@ -376,6 +401,7 @@ def _announce(deed: Deed, done: Done, sequence: int, at: datetime) -> list[Model
         at=at,
         before=done.before,
         after=cast("JsonObject | None", done.body),  # a write is answered with the item
+        told=told,
     )
     return _rows(item_written.send(sender=ItemWritten, written=written))
 

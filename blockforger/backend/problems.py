@@ -57,6 +57,7 @@ _STATUS: dict[type[Refusal], int] = {
     errors.PayloadTooLarge: 413,
     errors.BodyTooLarge: 413,
     errors.ItemsTooLarge: 413,
+    errors.EventsTooLarge: 413,
     errors.IdempotencyKeyReused: 422,
     errors.PreconditionMissing: 428,
     tenant_errors.RateLimitExceeded: 429,

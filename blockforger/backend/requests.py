@@ -54,6 +54,8 @@ class RestViewSet(ViewSet):
     """A view of the API: it counts the requests of each key, and answers refusals as problem documents."""
 
     allowance: Allowance | None = None
+    # What helps if the database ends a statement that took too long.
+    remedy_of_slowness = "If it was for a list, use paths that have indexes."
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Before anything of the request is looked at, or the database is asked: may the key make one more?"""
@@ -105,11 +107,16 @@ def flag_of(request: Request, name: str) -> bool:
 
 
 def check_parameters(request: Request, known: Sequence[str]) -> None:
-    """Raise Malformed for a parameter that nobody would look at: a filter with a slip in it would show too much."""
+    """Raise Malformed for a parameter that nobody would look at: a filter with a slip in it would show too much.
+
+    Of one that is repeated, all but the last would be such.
+    """
     for name in request.query_params:
         if name not in known:
             listed = ", ".join(known) or "none"
             raise Malformed(f"The parameter '{name[:100]}' is unknown here. Known are: {listed}.", parameter=name[:100])
+        if len(request.query_params.getlist(name)) > 1:
+            raise Malformed(f"The parameter '{name}' stands there more than once. Send it once.", parameter=name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from django.dispatch import Signal
+
+from blockforger.backend.errors import EventsTooLarge
 
 if TYPE_CHECKING:
     import uuid
@@ -15,6 +17,25 @@ if TYPE_CHECKING:
     from blockforger.backend.models import Method, Schema
     from blockforger.backend.outcomes import Outcome
     from tenants.models import Tenant
+
+MAX_TOLD_BYTES = 256 * 1024 * 1024
+"""Of what is told of an operation, and of those of a transaction. PostgreSQL takes parameters of 1 GiB together, in
+which JSON escapes a text: three bytes for one at the worst."""
+# What a row has besides its texts, roughly.
+_OVERHEAD = 1024
+
+
+@dataclass(slots=True)
+class Told:
+    """How large the rows are that tell of an operation."""
+
+    bytes: int = 0
+
+    def add(self, *texts: str) -> None:
+        """Count a row that holds the texts. Raises EventsTooLarge."""
+        self.bytes += _OVERHEAD + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        if self.bytes > MAX_TOLD_BYTES:
+            raise EventsTooLarge(limit=MAX_TOLD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +56,12 @@ class ItemWritten:
     # The item as it was stored before, None of a POST; and as it is stored then, None of a DELETE.
     before: JsonObject | None
     after: JsonObject | None
+    # Of all writes of the operation: receivers count there what their rows hold.
+    told: Told = field(default_factory=Told)
 
 
 # Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
-# which the backend inserts in the same transaction; what a receiver raises undoes the write.
+# which the backend inserts in the same transaction; what a receiver raises undoes the write, a Refusal is its answer.
 item_written = Signal()
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rest_framework.test import APIClient
 
+from blockforger.backend import signals
 from blockforger.backend.models import Item, OperationRecord, Schema
 from eventing.models import OutboxEvent
 from tenants import balances
-from tenants.models import LedgerEntry, TokenAccount
+from tenants.models import LedgerEntry, Tenant, TokenAccount
 from tests.cast import a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import state
 from tests.eventing.statements import statements
@@ -201,6 +202,33 @@ def test_stored_items_that_are_too_much_to_be_read_at_once_are_refused(
     assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "items-too-large", 2500)
     assert state() == before
     assert change(2).status_code in {200, 204}
+
+
+def test_events_that_are_too_much_to_be_written_at_once_are_refused(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_rule(Tenant.objects.get(), fields={"drop": ["note"]})
+    monkeypatch.setattr(signals, "MAX_TOLD_BYTES", 6000)
+    before = state()
+    for headers in ({}, {"Idempotency-Key": "again"}, {"Idempotency-Key": "again"}):
+        answer = send(client, "POST", pets(3), **headers)
+        assert (answer.status_code, answer.json()["code"], answer.json()["limit"]) == (413, "events-too-large", 6000)
+        assert "Send fewer items in a request" in answer.json()["detail"]
+    assert state() == before
+    assert send(client, "POST", pets(2)).status_code == 201
+    assert OutboxEvent.objects.count() == 4
+
+
+def test_so_are_those_of_a_single_item(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(client, "POST", {"id": "fluffy", "name": "x"})
+    before = state()
+    monkeypatch.setattr(signals, "MAX_TOLD_BYTES", 2000)
+    large = {"id": "fluffy", "name": "\N{CAT FACE}" * 300}
+    for url, method in ((f"{PETS}/fluffy", "PUT"), (f"{PETS}/fluffy", "PATCH")):
+        answer = client.generic(method, url, json.dumps(large), content_type="application/json")
+        assert (answer.status_code, answer.json()["code"]) == (413, "events-too-large")
+    assert state() == before
+    assert client.delete(f"{PETS}/fluffy").status_code == 204
 
 
 @pytest.mark.django_db(transaction=True)

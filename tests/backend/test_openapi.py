@@ -12,10 +12,13 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.urls import get_resolver
+from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
 from blockforger.backend import error_catalogue, openapi, openapi_parts
 from blockforger.backend.errors import OperationUnknown
+from blockforger.backend.models import is_schema_name
+from blockforger.backend.openapi_management import SCHEMA_NAME
 from tenants.errors import EventsNotAccepted, Refusal
 from tenants.models import Permission
 from tests.cast import a_key, a_schema, a_tenant
@@ -186,3 +189,28 @@ def test_the_page_loads_nothing_from_elsewhere() -> None:
     assets = re.findall('(?:src|href)="/static/([^"]+)"', text)
     assert len(assets) == 5
     assert all(map(finders.find, assets))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x",
+        "x" * 64,
+        "x" * 65,
+        "",
+        ".",
+        "..",
+        "...",
+        ".x",
+        "x.",
+        "json",
+        ".json",
+        "x.json",
+        "x.json.x",
+        "x/y",
+        "ä",
+        "a-_.9",
+    ],
+)
+def test_the_names_of_schemas_are_those_that_the_api_takes(name: str) -> None:
+    assert Draft202012Validator(SCHEMA_NAME).is_valid(name) == is_schema_name(name)

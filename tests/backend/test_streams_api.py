@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError
 from rest_framework.test import APIClient
 
-from blockforger.backend import settlements, streams
+from blockforger.backend import settlements, signals, streams
 from blockforger.backend.models import Item, Schema
 from blockforger.backend.streams import Line
 from eventing.models import OutboxEvent
@@ -166,6 +166,16 @@ def test_an_unknown_schema_and_one_that_demands_if_match_refuse_the_stream(clien
 def test_other_methods_and_urls_take_no_stream(client: Any) -> None:
     assert send(client, "PUT", b"{}").status_code == 405
     assert client.generic("PUT", f"{PETS}/a", b"{}", content_type=NDJSON).status_code == 415
+
+
+def test_lines_whose_events_are_too_much_for_one_transaction_take_several(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "MAX_TOLD_BYTES", 4000)  # two or three events
+    values = [{"id": str(number), "name": "x" * (4000 if number == 3 else 1)} for number in range(7)]
+    answer = send(client, "POST", lines_of(*values))
+    assert statuses(answer) == [(line, 413 if line == 4 else 201) for line in range(1, 8)]
+    assert OutboxEvent.objects.count() == Item.objects.count() == 6
 
 
 def test_a_fault_ends_the_stream_and_leaves_what_was_committed(

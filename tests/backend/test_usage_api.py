@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from blockforger.backend import usage
 from tenants import balances, by_time
 from tenants.models import LedgerEntry, Permission, Tenant, TokenAccount
 from tests.cast import a_key, a_schema, a_tenant
@@ -160,3 +161,17 @@ def test_it_costs_no_tokens_and_few_statements(client: APIClient) -> None:
         client.get(ENTRIES)
     assert len(queries) == 2
     assert client.get(USAGE).json()["balance"] == 1000
+
+
+def test_usage_that_takes_too_long_says_what_helps(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*_: Any, **__: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = '10ms'")
+            cursor.execute("SELECT pg_sleep(10)")
+
+    if connection.vendor != "postgresql":
+        pytest.skip("Only PostgreSQL ends a statement.")
+    monkeypatch.setattr(usage, "of", slow)
+    answer = client.get(f"{USAGE}?days=31")
+    assert (answer.status_code, answer.json()["code"]) == (503, "took-too-long")
+    assert "ask for fewer, by the parameter 'days'" in answer.json()["detail"]

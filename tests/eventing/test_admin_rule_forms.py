@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from blockforger.backend.models import Item
-from eventing import rule_documents, rule_edits
+from eventing import rule_checks, rule_documents, rule_edits
 from eventing.models import AllowedBus, EventBus, OutputRule
 from tenants.models import Role
 from tests.admin_pages import errors_of, saved, text_of, url_of
@@ -157,6 +157,18 @@ class TestForm:
         clone = OutputRule.objects.latest("id")
         assert (clone.schema, clone.position) == (schema, 1)
         assert rule_documents.of_row(clone) == {**rule_documents.of_row(rule), "source": "other"}
+
+    def test_a_tenant_with_as_many_rules_as_it_may_have_gets_no_other(
+        self, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rule_checks, "MAX_RULES", 1)
+        tenant = a_tenant()
+        rule = a_rule(tenant)
+        for page in (new_page(admin_client, tenant), new_page(admin_client, tenant, like=rule)):
+            answer = page.submit(eventbridge_arn=ORDERS)
+            assert "These are 2 rules; a tenant has 1 at the most" in text_of(answer)
+        assert saved(page_of(admin_client, rule).submit(source="shop"))
+        assert OutputRule.objects.get().source == "shop"
 
     def test_a_rule_of_another_tenant_is_not_cloned(self) -> None:
         ours = a_tenant("ours")

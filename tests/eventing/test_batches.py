@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import connection
 
-from blockforger.backend import rows
+from blockforger.backend import rows, signals
 from blockforger.backend.models import OperationRecord
 from blockforger.backend.operations import Operation, execute, execute_batch
 from eventing.models import OutboxEvent
@@ -58,6 +58,19 @@ def test_a_batch_takes_no_more_statements_than_one_event(key: str) -> None:
     changes = [an_event(key, "PUT", {**FLUFFY, "id": str(number)}, event_id=f"put {number}") for number in range(20)]
     assert statements(lambda: execute_batch(changes)) == (1, 2 + written)
     assert TokenAccount.objects.get().balance == 1000 - 41 * 10
+
+
+def test_events_that_are_too_much_for_one_transaction_take_several(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "MAX_TOLD_BYTES", 4000)  # two or three of them
+    batch = posts(key, range(6))
+    batch[3] = an_event(key, "POST", {**FLUFFY, "id": "large", "name": "x" * 4000}, event_id="large")
+    outcomes = execute_batch([*batch, an_event(key, "DELETE", {"id": "0"}, event_id="last")])
+    assert statuses(outcomes) == [201, 201, 201, 413, 201, 201, 204]
+    assert OutboxEvent.objects.count() == 6
+    assert TokenAccount.objects.get().balance == 1000 - 6 * 10
+    assert OperationRecord.objects.get(idempotency_key="large").status == 413
+    assert statuses(execute_batch(batch)) == [201, 201, 201, 413, 201, 201]
+    assert OutboxEvent.objects.count() == 6
 
 
 def test_a_batch_of_several_tenants_takes_no_more(key: str) -> None:

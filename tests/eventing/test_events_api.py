@@ -320,3 +320,12 @@ def test_it_costs_no_tokens_and_few_statements(client: APIClient) -> None:
             client.get(path)
         assert len(queries) == count, path
     assert LedgerEntry.objects.filter(kind="debit").count() == debits
+
+
+@pytest.mark.parametrize("query", ["status=dead&status=delivered", "limit=1&cursor=&limit=1"])
+@pytest.mark.parametrize("url", [OUT, IN])
+def test_a_parameter_that_is_repeated_is_refused(client: APIClient, url: str, query: str) -> None:
+    answer = client.get(f"{url}?{query}")
+    name = query.partition("=")[0]
+    assert (answer.status_code, answer.json()["code"], answer.json()["parameter"]) == (400, "malformed", name)
+    assert answer.json()["detail"] == f"The parameter '{name}' stands there more than once. Send it once."

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from blockforger.backend import json_values
 from blockforger.backend.models import Schema
-from eventing import rules
+from eventing import rule_checks, rules
 from eventing.models import AllowedBus, OutputRule
 from tenants.models import Tenant, TokenAccount
 from tests.cast import BUS, PET, a_rule, a_schema, a_tenant
@@ -299,6 +299,24 @@ class TestRefusal:
             f"{bad}/petstore.json:1:2: This is not JSON: Expecting property name enclosed in double quotes."
         )
         assert state() == before
+
+    def test_a_tenant_has_so_many_rules_at_the_most(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rule_checks, "MAX_RULES", 3)
+        own = {**PET, "meta": {"eventbridge-output": [{"eventbridge_arn": BUS}] * 3}}
+        folder = a_folder(tmp_path, properties=rules_property({"source": "a"}))
+        import_(folder)
+        folder = a_folder(tmp_path, properties=rules_property({"source": "a"}), petstore=own)
+        before = state()
+        assert "mytenant/petstore.json: These are 4 rules; a tenant has 3 at the most" in refusal_of(folder)
+        assert state() == before
+        monkeypatch.setattr(rule_checks, "MAX_RULES", 4)
+        import_(folder)
+        monkeypatch.setattr(rule_checks, "MAX_RULES", 3)
+        import_(a_folder(tmp_path, properties=rules_property({"source": "b"}), petstore=own))
+        more = rules_property({"source": "b"}, {"source": "c"})
+        # Those of a schema whose file is not named count, too.
+        refusal = refusal_of(a_folder(tmp_path, properties=more) / "tenant.properties")
+        assert "mytenant/tenant.properties: These are 5 rules" in refusal
 
     def test_a_fault_half_way_leaves_nothing_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         a_folder(tmp_path, "first", properties=ONE_RULE, petstore=PET)

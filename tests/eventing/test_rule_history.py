@@ -10,9 +10,9 @@ import pytest
 from django.core.management import call_command
 from rest_framework.test import APIClient
 
-from eventing import rule_documents, rule_edits, rule_history, rule_lists
+from eventing import rule_checks, rule_documents, rule_edits, rule_history, rule_lists
 from eventing.models import AllowedBus, OutputRule, RuleChange
-from eventing.rule_edits import RestoreRefused
+from eventing.rule_edits import AddRefused, RestoreRefused
 from eventing.rule_history import Difference
 from eventing.rule_lists import OrderOutdated
 from tenants.models import ApiKey, Permission, Tenant
@@ -225,6 +225,15 @@ class TestRestoring:
         with pytest.raises(RestoreRefused, match=f"The tenant may not name the bus '{BUS}'"):
             self.restore()
         assert OutputRule.objects.get().eventbridge_arn == OTHER
+
+    def test_a_tenant_with_as_many_rules_as_it_may_have_gets_none_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tenant = a_tenant()
+        rule_edits.remove(a_rule(tenant), who="ada")
+        a_rule(tenant, schema=a_schema(tenant))
+        monkeypatch.setattr(rule_checks, "MAX_RULES", 1)
+        with pytest.raises(AddRefused, match="These are 2 rules; a tenant has 1 at the most"):
+            self.restore()
+        assert tenant.output_rules.count() == 1
 
     def test_nothing_is_restored_where_nothing_was(self) -> None:
         rule_edits.add(OutputRule(tenant=a_tenant(), eventbridge_arn=BUS), who="ada")

@@ -41,6 +41,16 @@ def told(*written: dict[str, Any], schema: str | None = None) -> list[str]:
     return list(map(str, [*rule_warnings.of_rules(rules, paths), *rule_warnings.of_pairs(rules, paths)]))
 
 
+def test_each_bus_is_told_once_in_the_order_of_the_rules() -> None:
+    other, third = (f"{BUS}-{name}" for name in ("a", "z"))
+    arns = [third, BUS, third, other, BUS]
+    documents, _ = rule_documents.read(
+        [{"eventbridge_arn": arn, "enabled": place > 0} for place, arn in enumerate(arns)]
+    )
+    found = rule_warnings.of_buses(rule_warnings.owned({None: documents}), {})
+    assert [(warned.rule.place, warned.message.split()[0]) for warned in found] == [(1, BUS), (2, third), (3, other)]
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from eventing import rule_documents, rule_lists
+from eventing import rule_checks, rule_documents, rule_lists
 from eventing.models import AllowedBus, OutboxEvent, OutputRule
 from tenants.models import LedgerEntry, Permission, Tenant
 from tests.cast import BUS, FLUFFY, a_key, a_rule, a_schema, a_tenant
@@ -121,6 +121,42 @@ def test_everything_that_is_wrong_is_told_and_nothing_changes(client: APIClient,
         *("/schemas/petstore/0/eventbridge_arn", "/schemas/no~1thing", "/schemas/"),
     ]
     assert list(OutputRule.objects.values()) == before
+
+
+def test_a_tenant_has_so_many_rules_at_the_most_those_of_its_schemas_included(
+    client: APIClient, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_checks, "MAX_RULES", 3)
+    own = {"petstore": [{"eventbridge_arn": BUS}]}
+    assert put(client, rules("a", "b", schemas=own)).status_code == 200
+    refused = put(client, rules("a", "b", "c", schemas=own))
+    assert (refused.status_code, refused.json()["code"]) == (400, "document-invalid")
+    assert refused.json()["errors"] == [
+        {
+            "pointer": "",
+            "detail": "These are 4 rules; a tenant has 3 at the most, those of its schemas included. Remove some, or "
+            "make one of several: one rule can be for many schemas and operations.",
+        }
+    ]
+    assert tenant.output_rules.count() == 3
+
+
+def test_a_body_without_a_length_is_asked_for_one(client: APIClient, tenant: Tenant) -> None:
+    a_rule(tenant)
+    answer = client.put(RULES, headers={"Transfer-Encoding": "chunked"}, CONTENT_LENGTH="")
+    assert (answer.status_code, answer.json()["code"]) == (411, "length-missing")
+    assert OutputRule.objects.exists()
+
+
+def test_a_tenant_that_has_more_rules_keeps_them_and_adds_none(
+    client: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert put(client, rules("a", "b", "c", "d")).status_code == 200
+    monkeypatch.setattr(rule_checks, "MAX_RULES", 2)
+    assert put(client, rules("a", "b", "c", "d", "e")).status_code == 400
+    assert put(client, rules("d", "c", "b", "z")).status_code == 200
+    assert put(client, rules("d", "c", "b")).status_code == 200
+    assert put(client, rules("d", "c", "b", "a")).status_code == 400
 
 
 @pytest.mark.parametrize(
