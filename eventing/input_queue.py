@@ -54,7 +54,7 @@ class InputQueue:
     def __init__(self) -> None:
         self._url = ""
         self._threads = ThreadPoolExecutor(2 * CALLS_AT_ONCE, thread_name_prefix="sqs")
-        # How many receive calls are made together: more while all that are made come back full.
+        # How many receive calls are made together.
         self._calls_at_once = 1
         self._coming: list[Future[list[Message]]] = []
         self._deletions: list[Future[None]] = []
@@ -73,7 +73,7 @@ class InputQueue:
         return self._noted(self._receive(wait_seconds), calls=1)
 
     def prefetch(self) -> None:
-        """Begin to receive what follows, up to a hundred messages, if the last calls came back full."""
+        """Begin to receive what follows, up to a hundred messages, if the last calls gave enough to expect more."""
         if self._calls_at_once > 1:
             self._coming = [self._threads.submit(self._receive_or_not) for _ in range(self._calls_at_once)]
 
@@ -134,10 +134,8 @@ class InputQueue:
             return list(self._in_hand.values())
 
     def _noted(self, messages: list[Message], *, calls: int) -> list[Message]:
-        """The messages that so many calls gave; if that was all they could, and it was not long, more calls follow."""
-        characters = sum(len(message.body) for message in messages)
-        is_full = len(messages) == BATCH * calls and characters <= MAX_CHARACTERS * calls // CALLS_AT_ONCE
-        self._calls_at_once = min(2 * calls, CALLS_AT_ONCE) if messages and is_full else 1
+        """The messages that so many calls gave. The fuller they came back, the more are made next."""
+        self._calls_at_once = _next_calls(calls, messages)
         return messages
 
     def _let_go(self, messages: Iterable[Message]) -> None:
@@ -222,6 +220,15 @@ def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
         part.append(message)
     if part:
         yield part
+
+
+def _next_calls(calls: int, messages: Sequence[Message]) -> int:
+    """How many calls are to follow so many that gave these messages. SQS may give less than it has (short polling)."""
+    if not messages or sum(len(message.body) for message in messages) > MAX_CHARACTERS * calls // CALLS_AT_ONCE:
+        return 1
+    if len(messages) == BATCH * calls:
+        return min(2 * calls, CALLS_AT_ONCE)
+    return calls if 2 * len(messages) > BATCH * calls else max(1, calls // 2)
 
 
 def _batches(messages: Sequence[Message]) -> list[Sequence[Message]]:

@@ -232,6 +232,29 @@ def test_a_full_queue_is_taken_by_the_hundred(key: str, queue: str, monkeypatch:
     assert waiting(queue) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("calls", "messages", "characters", "following"),
+    [
+        (1, 0, 10, 1),
+        (1, 9, 10, 1),
+        (1, 10, 10, 2),
+        (8, 80, 10, 10),
+        # SQS may give less than it has
+        (10, 97, 10, 10),
+        (10, 50, 10, 5),
+        (2, 3, 10, 1),
+        (10, 0, 10, 1),
+        # all of it is in memory
+        (1, 10, input_queue.MAX_CHARACTERS // 50, 1),
+    ],
+)
+def test_the_fuller_the_queue_the_more_is_asked_of_it(
+    calls: int, messages: int, characters: int, following: int
+) -> None:
+    received = [input_queue.Message(str(number), "x" * characters, 1) for number in range(messages)]
+    assert input_queue._next_calls(calls, received) == following
+
+
 def test_what_was_received_ahead_is_handed_back_by_a_consumer_that_is_stopped(
     key: str, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
