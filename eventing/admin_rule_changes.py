@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 
 from eventing import rule_documents, rule_edits, rule_history, rule_overviews
 from eventing.models import OutputRule, RuleChange
-from eventing.rule_edits import AddRefused
+from eventing.rule_edits import EditRefused
 from eventing.rule_history import Difference
 from tenants.admin_scope import ModelAdmin, ReadOnly, TenantFilter, access_of, pretty_json
 from tenants.members import MANAGERS
@@ -93,7 +93,7 @@ class RuleChangeAdmin(ReadOnly):
         self.check_row(request, entry, MANAGERS)
         try:
             rule = rule_edits.restore(entry, who=request.user.get_username())
-        except AddRefused as refusal:
+        except EditRefused as refusal:
             self.message_user(request, str(refusal), messages.ERROR)
             return HttpResponseRedirect(reverse("admin:eventing_rulechange_change", args=[entry.pk]))
         if rule is None:

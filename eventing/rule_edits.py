@@ -18,20 +18,16 @@ if TYPE_CHECKING:
 What = RuleChange.What
 
 
-class AddRefused(Exception):
-    """The tenant may have no further rule; the message says why, and what to do."""
-
-
-class RestoreRefused(AddRefused):
-    """What a rule said before cannot be had again; the message says why, and what to do."""
+class EditRefused(Exception):
+    """The rule cannot be added, or be what it was before; the message says why, and what to do."""
 
 
 def add(row: OutputRule, *, who: str, what: What = What.ADDED) -> None:
-    """Save a new rule, as the last of its list. Raises AddRefused."""
+    """Save a new rule, as the last of its list. Raises EditRefused."""
     with transaction.atomic():
         tenant = rule_lists.lock(row.tenant_id)
         if problem := problem_of_adding(tenant):
-            raise AddRefused(problem)
+            raise EditRefused(problem)
         last = OutputRule.objects.filter(tenant=tenant, schema=row.schema).aggregate(last=Max("position"))["last"]
         row.position = 0 if last is None else last + 1
         row.save(force_insert=True)
@@ -71,7 +67,7 @@ def remove(row: OutputRule, *, who: str) -> None:
 
 
 def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
-    """Bring back what was before the change. Gives the rule, or None of an order. Raises AddRefused."""
+    """Bring back what was before the change. Gives the rule, or None of an order. Raises EditRefused."""
     with transaction.atomic():
         rule_lists.lock(entry.tenant_id)
         if entry.what == What.MOVED:
@@ -93,12 +89,12 @@ def restore(entry: RuleChange, *, who: str) -> OutputRule | None:
 def _restorable(entry: RuleChange) -> RuleDocument:
     """What the rule said before, if that may be said today."""
     if entry.before is None:
-        raise RestoreRefused("There was no rule before. Remove it, or switch it off.")
+        raise EditRefused("There was no rule before. Remove it, or switch it off.")
     patterns = list(AllowedBus.objects.filter(tenant=entry.tenant_id).values_list("arn_pattern", flat=True))
     own_schema = entry.schema_name or None
     documents, problems = rule_documents.read([entry.before], own_schema=own_schema, tenant_patterns=patterns)
     if problems:
-        raise RestoreRefused(" ".join(message for _, message in problems))
+        raise EditRefused(" ".join(message for _, message in problems))
     return documents[0]
 
 
@@ -117,5 +113,5 @@ def _schema_of(entry: RuleChange) -> Schema | None:
         return None
     schema = entry.tenant.schemas.filter(name=entry.schema_name).first()
     if schema is None:
-        raise RestoreRefused(f"The tenant has no schema '{entry.schema_name}' any more. Make it first, then restore.")
+        raise EditRefused(f"The tenant has no schema '{entry.schema_name}' any more. Make it first, then restore.")
     return schema

@@ -25,13 +25,9 @@ _BY_COMMAND = "Import them with the command import_tenant_properties."
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # The earliest that the format knows: what says the same is the same, byte for byte.
 _TIME = (1980, 1, 1, 0, 0, 0)
-# What zipfile raises of an archive that is none, that is cut, that is packed in a way that it does not know
-# (NotImplementedError) or with a password (RuntimeError), and of a file that is beyond all files (OverflowError) or
-# nameless (IndexError).
-_UNREADABLE = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError),
-    *(NotImplementedError, RuntimeError, OverflowError, IndexError),
-)
+# What zipfile raises of an archive that is none, or is cut; that has a password, or is packed in a way that it does not
+# know (RuntimeError, of both); and of a file that is beyond all files (OverflowError) or nameless (IndexError).
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OverflowError, IndexError)
 # What macOS adds on its own.
 _PASSED_OVER = "__MACOSX"
 

@@ -15,8 +15,7 @@ from django.utils import timezone
 from blockforger.backend.models import Origin
 from blockforger.backend.operations import Operation, execute
 from eventing import aws, lanes, outbox, publishing
-from eventing.answers import Answer, Verdict
-from eventing.models import AllowedBus, EventBus, Lane, OutboxEvent, OutboxStatus, OutputRule
+from eventing.models import AllowedBus, EventBus, OutboxEvent, OutboxStatus, OutputRule
 from eventing.outbox import Tally
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
 from tests.eventing import doors
@@ -423,54 +422,6 @@ def test_a_rule_that_is_edited_or_deleted_changes_nothing_that_waits(
     write("POST", "3")
     assert publishing.drain() == Tally(delivered=2)
     assert Counter(entry["Source"] for entry in event_bridge.entries) == {"before": 1, "after": 1}
-
-
-def test_a_lane_is_leased_to_one_publisher_at_a_time(tenant: Tenant, write: Callable[..., None]) -> None:
-    a_rule(tenant)
-    write("POST", "1")
-    assert lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="one") is not None
-    assert lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="two") is None
-
-
-def test_the_lease_of_a_publisher_that_died_ends_by_itself(
-    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge
-) -> None:
-    a_rule(tenant)
-    write("POST", "1")
-    lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="dead")
-    assert publishing.drain() == Tally()
-    Lane.objects.filter(holder="dead").update(leased_until=timezone.now() - timedelta(seconds=1))
-    assert publishing.drain() == Tally(delivered=1)
-
-
-def test_a_publisher_that_lost_its_lease_cannot_overwrite_its_successors_results(
-    tenant: Tenant, write: Callable[..., None]
-) -> None:
-    a_rule(tenant)
-    write("POST", "1")
-    slow = lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="slow")
-    assert slow is not None
-    (seen_by_slow,) = outbox.batch(slow.fences, at_most=10, at=timezone.now())
-    Lane.objects.filter(holder="slow").update(leased_until=timezone.now() - timedelta(seconds=1))
-    successor = lanes.lease(outbox.lanes_with_work(at=timezone.now()), at_most=16, holder="successor")
-    assert successor is not None
-    outbox.record(successor, [(seen_by_slow, Answer(Verdict.ACCEPTED, event_id="theirs"))])
-
-    assert outbox.record(slow, [(seen_by_slow, Answer(Verdict.REFUSED, code="MalformedDetail"))]) == Tally()
-    event = OutboxEvent.objects.get()
-    assert (event.status, event.eventbridge_id) == (OutboxStatus.DELIVERED, "theirs")
-    lanes.release(slow)
-    assert Lane.objects.filter(holder="successor").exists()
-
-
-def test_no_call_begins_when_the_lease_may_end_before_it(
-    tenant: Tenant, write: Callable[..., None], event_bridge: EventBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_rule(tenant)
-    write("POST", "1")
-    monkeypatch.setattr(lanes.Lease, "seconds_left", lambda self: 5.0)
-    assert publishing.drain(seconds=0.3) == Tally()
-    assert event_bridge.calls == []
 
 
 def test_tenants_take_turns_however_much_one_of_them_writes(

@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from eventing import rule_checks, rule_documents, rule_edits, rule_history, rule_lists
 from eventing.models import AllowedBus, OutputRule, RuleChange
-from eventing.rule_edits import AddRefused, RestoreRefused
+from eventing.rule_edits import EditRefused
 from eventing.rule_history import Difference
 from eventing.rule_lists import OrderOutdated
 from tenants.models import ApiKey, Permission, Tenant
@@ -222,7 +222,7 @@ class TestRestoring:
         row.eventbridge_arn = OTHER
         rule_edits.change(row, who="ada")
         AllowedBus.objects.create(tenant=tenant, arn_pattern=OTHER)
-        with pytest.raises(RestoreRefused, match=f"The tenant may not name the bus '{BUS}'"):
+        with pytest.raises(EditRefused, match=f"The tenant may not name the bus '{BUS}'"):
             self.restore()
         assert OutputRule.objects.get().eventbridge_arn == OTHER
 
@@ -231,13 +231,13 @@ class TestRestoring:
         rule_edits.remove(a_rule(tenant), who="ada")
         a_rule(tenant, schema=a_schema(tenant))
         monkeypatch.setattr(rule_checks, "MAX_RULES", 1)
-        with pytest.raises(AddRefused, match="These are 2 rules; a tenant has 1 at the most"):
+        with pytest.raises(EditRefused, match="These are 2 rules; a tenant has 1 at the most"):
             self.restore()
         assert tenant.output_rules.count() == 1
 
     def test_nothing_is_restored_where_nothing_was(self) -> None:
         rule_edits.add(OutputRule(tenant=a_tenant(), eventbridge_arn=BUS), who="ada")
-        with pytest.raises(RestoreRefused, match="There was no rule before"):
+        with pytest.raises(EditRefused, match="There was no rule before"):
             self.restore()
 
     def test_a_rule_of_a_schema_that_is_gone_is_refused(self) -> None:
@@ -245,7 +245,7 @@ class TestRestoring:
         row = a_rule(tenant, schema=a_schema(tenant))
         rule_edits.remove(row, who="ada")
         tenant.schemas.all().delete()
-        with pytest.raises(RestoreRefused, match="no schema 'petstore' any more"):
+        with pytest.raises(EditRefused, match="no schema 'petstore' any more"):
             self.restore()
 
 
