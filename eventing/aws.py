@@ -97,14 +97,24 @@ class _Clients:
 _clients = _Clients()
 
 
+# Of the parents of this process. To close a connection, as the end of its object does, is to tell the server so.
+_left_alone: list[_Clients] = []
+
+
 def reset() -> None:
-    """Forget every client: after a fork, or when the environment that boto3 reads has changed."""
+    """Forget every client: when the environment that boto3 reads has changed."""
     global _clients
     _clients.close()
     _clients = _Clients()
 
 
-os.register_at_fork(after_in_child=reset)
+def _leave_alone() -> None:
+    global _clients
+    _left_alone.append(_clients)
+    _clients = _Clients()
+
+
+os.register_at_fork(after_in_child=_leave_alone)
 
 
 def own_region() -> str:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
-from botocore.awsrequest import AWSResponse
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionClosedError,
+    ConnectTimeoutError,
     EndpointConnectionError,
     NoCredentialsError,
     ReadTimeoutError,
     SSLError,
 )
+from botocore.session import Session
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from eventing import answers, aws
 from eventing.aws_calls import Calls
@@ -42,6 +52,7 @@ class Server:
         self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b'{"FailedEntryCount": 0, "Entries": []}')
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
+        self._sockets: list[socket.socket] = []
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +60,7 @@ class Server:
 
             def setup(self) -> None:
                 owner.connections += 1
+                owner._sockets.append(self.request)
                 super().setup()
 
             def do_POST(self) -> None:
@@ -70,6 +82,12 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_port}"
+
+    def hang_up(self) -> None:
+        """Close every connection, as servers do that have waited long enough for more."""
+        for connection in self._sockets:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
@@ -133,7 +151,7 @@ def told_by(error: ClientError | BotoCoreError) -> object:
     return error.operation_name, error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_the_request_is_signed_as_boto3_signs_it(server: Server, environment: pytest.MonkeyPatch) -> None:
+def test_the_request_is_what_boto3_sends(server: Server, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AWS_SESSION_TOKEN", "token")
     aws.reset()
 
@@ -141,15 +159,45 @@ def test_the_request_is_signed_as_boto3_signs_it(server: Server, environment: py
     by_us()
 
     (their_path, theirs, their_body), (path, ours, body) = server.asked
-    signature = re.compile(r"AWS4-HMAC-SHA256 Credential=test/\d{8}/us-east-1/events/aws4_request, SignedHeaders=(.*),")
-    for headers in (theirs, ours):
-        signed = signature.match(headers["authorization"])
-        assert signed
-        assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= {*signed[1].split(";")}
     same = ("content-type", "host", "x-amz-target", "x-amz-security-token")
     assert [ours[name] for name in same] == [theirs[name] for name in same]
     assert path == their_path == "/"
     assert json.loads(body) == json.loads(their_body)
+    assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= signed_by(ours)
+
+
+def signed_by(headers: dict[str, str]) -> set[str]:
+    """The headers under the signature of a call to EventBridge by `test`."""
+    pattern = r"AWS4-HMAC-SHA256 Credential=test/\d{8}/us-east-1/events/aws4_request, ?SignedHeaders=(.*),"
+    found = re.match(pattern, headers["authorization"])
+    assert found
+    return {*found[1].split(";")}
+
+
+@cache
+def client_of(url: str) -> Any:
+    return Session().create_client("events", REGION, endpoint_url=url)
+
+
+WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+
+
+@given(body=st.binary(min_size=1, max_size=200), secret=WORDS, token=st.none() | WORDS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("path", ["", "/a/b", "/a%20b/~c"])
+def test_a_signature_is_botocores(server: Server, path: str, body: bytes, secret: str, token: str | None) -> None:
+    credentials = Credentials("test", secret, token)
+    with closing(Calls(client_of(server.url + path), credentials, ca_bundle=None)) as calls:
+        calls("PutEvents", body)
+
+    _, headers, received = server.asked[-1]
+    assert received == body
+    asked = {name: headers[name] for name in signed_by(headers) - {"x-amz-date"}}
+    request = AWSRequest("POST", server.url + path, asked, body)
+    moment = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    with patch("botocore.auth.get_current_datetime", return_value=moment):
+        SigV4Auth(credentials, "events", REGION).add_auth(request)
+    assert headers["authorization"].replace(", ", ",") == request.headers["Authorization"].replace(", ", ",")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +276,7 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch) -> None:
-    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(read_timeout=0.2)))
+    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.2, read_timeout=0.2)))
     given_up = threading.Event()
     with listening(lambda connection: given_up.wait(10)) as port:
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -239,11 +287,24 @@ def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatc
     assert answers.of_failed_call(error).verdict is answers.Verdict.RETRY
 
 
-def test_a_call_has_the_time_outs_of_its_client(server: Server) -> None:
-    by_us()
+@contextmanager
+def dead_end() -> Iterator[int]:
+    """A port that takes no connection, and refuses none. Gives its number."""
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting.connect(full.getsockname())
+        yield full.getsockname()[1]
 
-    time_outs = aws.events_calls(REGION)._pool.timeout
-    assert (time_outs.connect_timeout, time_outs.read_timeout) == (3, 10)
+
+def test_a_connection_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.2, read_timeout=20)))
+    with dead_end() as port:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        ours, theirs = error_of(by_us), error_of(by_boto3)
+
+    assert type(ours) is type(theirs) is ConnectTimeoutError
+    assert answers.of_failed_call(ours).verdict is answers.Verdict.RETRY
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"nonsense\r\n\r\n"])
@@ -286,12 +347,26 @@ def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: 
     by_us()
     assert server.connections == 2
 
-    pool = aws.events_calls(REGION)._pool
-    connection: Any = pool._get_conn()
-    connection.sock.shutdown(socket.SHUT_RDWR)
-    pool._put_conn(connection)
+    server.hang_up()
     by_us()
     assert server.connections == 3
+
+
+def test_a_child_leaves_its_parents_connections_alone(server: Server) -> None:
+    by_us()
+
+    child = os.fork()
+    if child == 0:
+        try:
+            by_us()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    by_us()
+
+    assert server.connections == 2
+    assert len(server.asked) == 3
 
 
 def test_without_credentials_nothing_is_sent(server: Server, environment: pytest.MonkeyPatch) -> None:
