@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MESSAGES = int(10_000 * SCALE)
 # Slower peers get fewer: their rate is the same.
 _NAIVE_MESSAGES, _SQS_CONSUMER_MESSAGES = (int(n * SCALE) for n in (1_500, 4_000))
-_WARM_UP = 50
+_WARM_UP = 200
 _COST = 10
 
 _numbers = itertools.count()

@@ -63,18 +63,17 @@ def detail_type_of(schema_name: str) -> str:
 
 def detail_of(settled: EventSettled) -> JsonObject:
     """The `detail`: whose event it was and what it asked for, then what became of it."""
-    outcome = settled.outcome
     detail: JsonObject = {
         "tenant": settled.tenant.name,
         "rootSchema": settled.schema_name,
         "operation": settled.method,
         "event_id": settled.event_id,
-        "status": outcome.status,
+        "status": settled.status,
     }
-    if outcome.item_key:
-        detail["key"] = outcome.item_key
-    if outcome.problem is not None:
-        detail["problem"] = bounded(outcome.problem)
+    if settled.item_key:
+        detail["key"] = settled.item_key
+    if settled.problem is not None:
+        detail["problem"] = bounded(settled.problem)
     return detail
 
 

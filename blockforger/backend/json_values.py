@@ -20,8 +20,8 @@ MAX_POINTER = 500
 _INT64 = range(-(2**63), 2**63)
 _FIRST_BEYOND_INT64 = float(2**63)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-# What every text has in which a scalar cannot be carried: an escape, half a pair, 19 digits or an exponent.
-_SUSPICIOUS = re.compile(r"\\u|[\ud800-\udfff]|[0-9]{19}|(?:^|[\[,:\s])-?[0-9.]+[eE]")
+_LONG_NUMBER = re.compile(r"[\[,:\s]-?(?:[0-9]{19}|[0-9.]+[eE])")
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class NotPortable(ValueError):
@@ -56,7 +56,7 @@ def parse(text: bytes | str) -> JsonValue:
             raise
         # Python refuses to convert integers of thousands of digits.
         raise NotPortable("A number has too many digits.") from error
-    if _SUSPICIOUS.search(decoded) or _is_deep(value):  # hardly any is: to look at each value would take longer
+    if _is_suspicious(decoded, value):  # hardly any is: to look at each value would take longer
         check_portable(value)
     return value
 
@@ -96,7 +96,7 @@ def same(one: JsonValue, other: JsonValue) -> bool:
 
 def compact(value: JsonValue) -> str:
     """The value as JSON text without spaces, members in their order, characters as they are."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _COMPACT.encode(value)
 
 
 def escaped(member: str) -> str:
@@ -109,6 +109,19 @@ class _Place(NamedTuple):
 
     parent: _Place | None
     token: str | int
+
+
+def _is_suspicious(text: str, value: JsonValue) -> bool:
+    """Whether it is possible that the JSON text holds what cannot be carried.
+
+    It then has an escape, half a pair, a number of 19 digits or with an exponent, or is nested deeply.
+    """
+    return (
+        "\\u" in text
+        or (not text.isascii() and _LONE_SURROGATE.search(text) is not None)
+        or (text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value))
+        or _LONG_NUMBER.search(f" {text}") is not None
+    )
 
 
 def _is_deep(value: JsonValue) -> bool:

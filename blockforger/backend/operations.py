@@ -18,6 +18,7 @@ from blockforger.backend.items import Done
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
+from blockforger.backend.problems import problem_of, status_of
 from blockforger.backend.settlements import Settlement
 from blockforger.backend.signals import EventSettled, ItemWritten, Told, event_settled, item_written, rows_committed
 from tenants import balances
@@ -411,16 +412,21 @@ def _feedback(
     answers: Mapping[uuid.UUID, list[Done] | Refusal],
     entered: Mapping[uuid.UUID, OperationRecord],
 ) -> Iterator[Model]:
+    now = timezone.now()
     for operation, admission in cases:
         if operation.origin == Origin.EVENT and admission.tenant is not None:
-            record = entered[operation.id]
+            record, answer = entered[operation.id], answers[operation.id]
+            problem = problem_of(answer, operation.origin) if isinstance(answer, Refusal) else None
+            status = answer[0].status if isinstance(answer, list) else status_of(type(answer), operation.origin)
             settled = EventSettled(
                 tenant=admission.tenant,
                 event_id=record.idempotency_key,
                 method=record.method,
                 schema_name=record.schema_name,
-                outcome=replace(_outcome(operation, answers[operation.id]), item_key=record.item_key),
-                at=timezone.now(),
+                status=status,
+                problem=problem,
+                item_key=record.item_key,
+                at=now,
             )
             yield from _rows(event_settled.send(sender=EventSettled, settled=settled))
 

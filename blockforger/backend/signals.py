@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import Method, Schema
-    from blockforger.backend.outcomes import Outcome
+    from blockforger.backend.problems import Problem
     from tenants.models import Tenant
 
 MAX_TOLD_BYTES = 256 * 1024 * 1024
@@ -75,7 +75,11 @@ class EventSettled:
     # As the event named them, as far as a column holds it.
     method: str
     schema_name: str
-    outcome: Outcome
+    status: int
+    # None: it was carried out.
+    problem: Problem | None
+    # Empty if it named none.
+    item_key: str
     at: datetime
 
 

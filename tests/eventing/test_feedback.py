@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from blockforger.backend import operations
 from blockforger.backend.models import OperationRecord
-from blockforger.backend.outcomes import Outcome
 from blockforger.backend.problems import problem
 from blockforger.backend.signals import EventSettled
 from eventing import entries, feedback, lanes, publishing, replays, tenant_export
@@ -195,7 +194,7 @@ class TestWhatTheSenderSendsMustNotMatter:
         document: Any = problem(400, "payload-invalid", text)
         document |= dict.fromkeys(("pointer", "field", "limit"), text)
         document["errors"] = [{"pointer": text, "detail": text}] * 10_000
-        settled = EventSettled(tenant, "!" * 128, "x" * 16, "x" * 64, Outcome(400, problem=document), timezone.now())
+        settled = EventSettled(tenant, "!" * 128, "x" * 16, "x" * 64, 400, document, "", timezone.now())
         (event,) = feedback.events_of(settled)
         assert entries.size_of(event) < 256 * 1024 - 16_384
         assert json.loads(event.detail)["problem"]["errors_left_out"] > 9_900

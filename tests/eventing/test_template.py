@@ -41,7 +41,8 @@ OUTPUT: dict[str, Any] = {
 
 
 def feedback_on(outcome: Outcome, *, schema: str = "petstore", method: str = "POST") -> dict[str, Any]:
-    settled = EventSettled(Tenant(name="mytenant"), "an-id", method, schema, outcome, timezone.now())
+    about = outcome.status, outcome.problem, outcome.item_key
+    settled = EventSettled(Tenant(name="mytenant"), "an-id", method, schema, *about, timezone.now())
     return {
         "Source": "blockforger-output",
         "DetailType": feedback.detail_type_of(schema),
