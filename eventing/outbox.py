@@ -11,10 +11,11 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from blockforger.backend import deadlocks, json_values, rows
+from blockforger.backend import deadlocks, json_values
 from eventing import backoff, buses, event_format, lanes, nudges, queues, rule_checks, rules, value_rows
 from eventing.answers import Verdict
 from eventing.models import AllowedBus, OutboxEvent, OutboxStatus
+from tenants.new_rows import NewRows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +50,7 @@ WHERE eventing_outboxevent.id = answer.id
 """
 
 
-_NEW_EVENT = rows.New(OutboxEvent)
+_NEW_EVENT = NewRows(OutboxEvent)
 
 
 def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:

@@ -10,12 +10,15 @@ from django.db.models import F, Max, Sum, Window
 from django.db.models.functions import Coalesce, Lag
 
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
+from tenants.new_rows import NewRows
 
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Collection, Iterator, Mapping
 
     from tenants.models import Tenant
+
+_NEW_ENTRY = NewRows(LedgerEntry)
 
 
 class TopUpRefused(ValueError):
@@ -94,7 +97,7 @@ def debit_entry(
     reference: str,
 ) -> LedgerEntry:
     """The unsaved ledger entry of one operation: it must be inserted in the transaction of the debit."""
-    return LedgerEntry(
+    return _NEW_ENTRY(
         account_id=tenant_id,
         kind=EntryKind.DEBIT,
         amount=-cost,

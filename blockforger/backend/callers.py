@@ -21,16 +21,18 @@ from tenants.errors import PermissionMissing
 from tenants.models import ApiKey, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Set
 
     from tenants.models import Permission
 
 _KEY = Columns(ApiKey, "id", "tenant", "prefix", "digest", "permissions", "is_active", "expires_at", "last_used_at")
 _TENANT = Columns(Tenant, "id", "name", "accepts_events", "configuration_version", "admission_version")
 _SCHEMA = Columns(Schema, "id", "tenant", "name", "meta", "version", "updated_at")
+_COLUMNS = f"{_KEY.of('k')}, {_TENANT.of('t')}, {_SCHEMA.of('s')}"
+# What is the same as long as nothing has changed: of the key and the tenant, and whatever concerns them.
+_VERSIONS = "k.id, t.id, t.configuration_version, t.admission_version"
 _QUERY = (  # of names of our own columns
-    "WITH asked(prefix, name) AS ({asked})"
-    f" SELECT asked.prefix, asked.name, {_KEY.of('k')}, {_TENANT.of('t')}, {_SCHEMA.of('s')} FROM asked"
+    "WITH asked(prefix, name) AS ({asked}) SELECT asked.prefix, asked.name, {columns} FROM asked"
     " JOIN tenants_apikey k ON k.prefix = asked.prefix JOIN tenants_tenant t ON t.id = k.tenant_id"
     " LEFT JOIN backend_schema s ON s.tenant_id = t.id AND s.name = asked.name"
 )
@@ -55,16 +57,19 @@ def asked(api_key: str, schema_name: str) -> tuple[str, str]:
     return api_keys.prefix_of(api_key), schema_name if re.fullmatch(SCHEMA_NAME, schema_name) else ""
 
 
-def find(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
+def find(asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
     """The callers by the prefix of their key and the name of the schema. Keys that nobody made are left out.
 
+    One query, or two if some of them are kept and others not.
     Whether the key is the one that was sent, and valid, is still to be checked.
     """
-    found = {pair: _unchanged(pair, columns) or _caller(columns) for pair, columns in _read(asked)}
+    unchanged = _unchanged([pair for pair in asked if pair in _kept])
+    others = asked - unchanged.keys()
+    found = {pair: _caller(columns) for pair, columns in _read(others)}
     if connection.vendor == "postgresql":
-        for pair in asked:
+        for pair in others:
             _keep(pair, found.get(pair))
-    return found
+    return unchanged | found
 
 
 def kept(asked: tuple[str, str]) -> Caller | None:
@@ -102,25 +107,24 @@ def _read(asked: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str],
     """What the query finds, by the pair that was asked for."""
     if not asked:
         return
-    shape = rows.shape_of(len(asked))
-    if shape is None:
-        values: list[str] = [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
-    else:
-        values = [text for pair in asked for text in pair]
-    for prefix, name, *columns in rows.fetched(_query(shape), values):
+    query = _query(_COLUMNS, rows.shape_of(len(asked)))
+    for prefix, name, *columns in rows.fetched(query, _named(asked)):
         yield (prefix, name), columns
 
 
-def _unchanged(asked: tuple[str, str], columns: list[Any]) -> Caller | None:
-    """The caller as it is kept, if that is how the database has it: it takes longer to make than to read."""
-    caller = _kept.get(asked)
-    if caller is None:
-        return None
+def _unchanged(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
+    """Those of these callers who are kept as the database has them: it takes longer to make them than to ask."""
+    if not asked:
+        return {}
+    query = _query(_VERSIONS, rows.shape_of(len(asked)))
+    now = {(prefix, name): tuple(versions) for prefix, name, *versions in rows.fetched(query, _named(asked))}
+    return {pair: caller for pair in asked if (caller := _kept[pair]) and now.get(pair) == _versions_of(caller)}
+
+
+def _versions_of(caller: Caller) -> tuple[int, ...]:
+    """Of the columns _VERSIONS."""
     tenant = caller.api_key.tenant
-    tenant_id, _, _, *versions = columns[len(_KEY) : len(_KEY) + len(_TENANT)]
-    now = (columns[0], tenant_id, *versions)
-    as_kept = (caller.api_key.pk, tenant.pk, tenant.configuration_version, tenant.admission_version)
-    return caller if now == as_kept else None
+    return caller.api_key.pk, tenant.pk, tenant.configuration_version, tenant.admission_version
 
 
 def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
@@ -134,11 +138,20 @@ def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
     _kept[asked] = caller
 
 
+def _named(asked: Collection[tuple[str, str]]) -> list[str]:
+    """The parameters of the query."""
+    if rows.shape_of(len(asked)) is None:
+        return [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
+    return [text for pair in asked for text in pair]
+
+
 @cache
-def _query(shape: int | None) -> str:
+def _query(columns: str, shape: int | None) -> str:
     if shape is None:
-        return _QUERY.format(asked="SELECT * FROM json_to_recordset(%s::json) AS given(prefix text, name text)")
-    return _QUERY.format(asked=f"VALUES {', '.join(['(%s, %s)'] * shape)}")
+        asked = "SELECT * FROM json_to_recordset(%s::json) AS given(prefix text, name text)"
+    else:
+        asked = f"VALUES {', '.join(['(%s, %s)'] * shape)}"
+    return _QUERY.format(asked=asked, columns=columns)
 
 
 def _caller(columns: list[Any]) -> Caller:

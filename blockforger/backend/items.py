@@ -30,6 +30,7 @@ from blockforger.backend.models import Item, Method
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.rows import Columns
 from tenants.errors import Refusal
+from tenants.new_rows import NewRows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 # (eventing's tests compute it).
 EVENT_OVERHEAD = 6_144
 
-_NEW_ITEM = rows.New(Item)
+_NEW_ITEM = NewRows(Item)
 _ITEM = Columns(Item, "id", "schema", "key", "payload", "version")
 
 Place: TypeAlias = tuple[int, str]

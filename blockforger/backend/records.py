@@ -20,6 +20,7 @@ from blockforger.backend.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from blockforger.backend.models import Method, OperationRecord, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.problems import problem_of, status_of
+from tenants.new_rows import NewRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 # Refusals of requests that the same request may get past: they are not remembered.
 _PASSING = {401, 402, 403, 429}
-_NEW_RECORD = rows.New(OperationRecord)
+_NEW_RECORD = NewRows(OperationRecord)
 _STATUS_OF_SUCCESS = {Method.POST: HTTPStatus.CREATED, Method.DELETE: HTTPStatus.NO_CONTENT}
 
 

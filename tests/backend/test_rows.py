@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import DataError, connection, transaction
 
 from blockforger.backend import rows
-from blockforger.backend.models import Item, OperationRecord, Origin
-from eventing.models import OutboxEvent
+from blockforger.backend.models import OperationRecord, Origin
 from tests.cast import a_tenant
-
-if TYPE_CHECKING:
-    from django.db.models import Model
 
 pytestmark = pytest.mark.django_db
 
@@ -51,22 +47,6 @@ def test_many_rows_are_written_as_each_alone_would_be() -> None:
     assert same.items() <= first.items()
     assert (alone["problem"], alone["received_at"], alone["tenant_id"]) == (a_record("").problem, AT, tenant.pk)
     assert (second["problem"], second["payload"], second["tenant_id"]) == (None, "", None)
-
-
-@pytest.mark.parametrize("model", [Item, OperationRecord, OutboxEvent], ids=lambda model: model.__name__)
-def test_a_row_is_made_as_the_model_makes_it(model: type[Model]) -> None:
-    given = {"payload": {"n": 1}} if model is Item else {"schema_name": "petstore", "tenant_id": 7}
-    made, made_too, own = [*(rows.New(model)(**given) for _ in range(2)), model(**given)]
-    for field in model._meta.concrete_fields:
-        values = [getattr(row, field.attname) for row in (made, made_too, own)]
-        if field.has_default() and callable(field.default):
-            assert values[0] is not values[1]
-            assert type(values[0]) is type(values[2])
-        else:
-            assert values[0] == values[1] == values[2]
-    assert (made._state.adding, made._state.db) == (True, None)
-    with pytest.raises(KeyError, match="nonsense"):
-        rows.New(model)(nonsense=1)
 
 
 def test_many_rows_are_changed_as_each_alone_would_be() -> None:
