@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import orjson
 from django.db import connection, models
+from psycopg.types.json import Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -141,7 +142,7 @@ def parameters(rows: Sequence[Model], fields: Fields) -> list[Any]:
     if shape_of(len(rows)) is None:
         names = [str(field.column) for field in fields]
         records = [dict(zip(names, fields.values_of(row), strict=True)) for row in rows]
-        return [orjson.dumps(records).decode()]  # it knows times and UUIDs
+        return [Json(records, dumps=orjson.dumps)]  # it knows times and UUIDs
     if connection.vendor != "postgresql":
         return [
             field.get_db_prep_save(value, connection)
