@@ -13,10 +13,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-from django.db.models import Q
+from django.db import connection
 from django.utils import timezone
 
-from eventing import backoff
+from eventing import backoff, value_rows
 from eventing.answers import Verdict
 from eventing.models import EventBus
 
@@ -40,6 +40,12 @@ _TURN = timedelta(seconds=30)
 _REFUSED_BASE, _REFUSED_CAP = timedelta(seconds=15), timedelta(minutes=15)
 _OPEN_BASE, _OPEN_CAP = timedelta(seconds=5), timedelta(minutes=2)
 _MISSING_BASE = timedelta(seconds=15)
+
+# Of each round: Django would compose it anew each time.
+_TRUST = """
+UPDATE eventing_eventbus SET refusals = 0, failures = 0, paused_until = NULL, pause_reason = ''
+WHERE missing_since IS NULL AND (refusals > 0 OR failures > 0) AND arn IN (SELECT arn FROM {taking})
+"""
 
 _DENIED_CODES = {"AccessDenied", "AccessDeniedException", "NotAuthorized"}
 
@@ -271,9 +277,10 @@ def note_answers(answers: Iterable[tuple[str, Answer]], now: datetime, *, is_pro
 def _note_good_signs(accepted: Collection[str], answered: Collection[str], *, is_probe: bool) -> None:
     """A bus that takes an event is trusted; one that answers closes its breaker, even if it did not like the event."""
     there = EventBus.objects.filter(missing_since=None)
-    in_trouble = Q(refusals__gt=0) | Q(failures__gt=0)
     if accepted:
-        there.filter(in_trouble, arn__in=accepted).update(refusals=0, failures=0, **_unpaused())
+        taking, arns = value_rows.table("taking", ("arn",), [(arn,) for arn in accepted])
+        with connection.cursor() as cursor:
+            cursor.execute(_TRUST.format(taking=taking), arns)
     if answered:
         there.filter(arn__in=answered, failures__gt=0, refusals=0).update(failures=0, **_unpaused())
     if answered and is_probe:

@@ -169,8 +169,8 @@ def balance_of(tenant: Tenant, at: datetime) -> Balance:
 
 
 def _out(tenant: Tenant, begins: Sequence[datetime]) -> dict[int, int]:
-    rows = [(n, first_id_of(begin), first_id_of(begin + _HOUR)) for n, begin in enumerate(begins)]
-    table, values = value_rows.table("hour", ("number", "low", "high"), rows)
+    rows = [(n, str(first_id_of(begin)), str(first_id_of(begin + _HOUR))) for n, begin in enumerate(begins)]
+    table, values = value_rows.table("hour", ("number", "low", "high"), rows, ids={"low", "high"})
     with connection.cursor() as cursor:
         cursor.execute(_OUT_BY_HOUR.format(hours=table), {**values, "tenant": tenant.pk, "most": MOST})
         return dict(cursor.fetchall())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
 
 if TYPE_CHECKING:
     from collections import deque
@@ -21,7 +22,8 @@ _TIME_BYTES = 14
 class Ready(NamedTuple):
     """An event of the outbox that may go, with what is needed to send it: a row is read faster than a model."""
 
-    pk: UUID
+    # A UUID with hyphens.
+    pk: str
     tenant_id: int
     lane: int
     stream: int
@@ -39,7 +41,7 @@ class Ready(NamedTuple):
         return resources_of(self.pk, self.item_urn, self.sequence)
 
 
-def resources_of(event_id: UUID, item_urn: str, sequence: int | None) -> list[str]:
+def resources_of(event_id: UUID | str, item_urn: str, sequence: int | None) -> list[str]:
     """The `Resources` of the entry: the item, and this event under the id that never changes."""
     own_urn = f"urn:blockforger:event:{event_id}"
     return [item_urn, own_urn if sequence is None else f"{own_urn}:{sequence}"]
@@ -58,7 +60,7 @@ def body_of(events: Iterable[Ready]) -> bytes:
         }
         for event in events
     ]
-    return json.dumps({"Entries": entries}).encode()
+    return orjson.dumps({"Entries": entries})
 
 
 def size_of(event: Ready | OutboxEvent) -> int:

@@ -20,7 +20,6 @@ from tenants.new_rows import NewRows
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.signals import ItemWritten
@@ -169,19 +168,18 @@ def _deliver(accepted: Sequence[tuple[Ready, Answer]], now: datetime) -> None:
     """One statement, because a CASE for each row and column would take longer than sending them."""
     if not accepted:
         return
-    answers, ids = value_rows.table(
-        "answer", ("id", "given"), [(event.pk, answer.event_id) for event, answer in accepted]
-    )
+    given = [(event.pk, answer.event_id) for event, answer in accepted]
+    answers, ids = value_rows.table("answer", ("id", "given"), given, ids={"id"})
     with connection.cursor() as cursor:
         moment = connection.ops.adapt_datetimefield_value(now)
         cursor.execute(_DELIVER.format(answers=answers), {**ids, "now": moment})
 
 
-def _fail(failures: Mapping[UUID, Answer], now: datetime) -> list[tuple[OutboxEvent, Answer]]:
+def _fail(failures: Mapping[str, Answer], now: datetime) -> list[tuple[OutboxEvent, Answer]]:
     """The events, as their answers have changed them, and their answers."""
     if not failures:
         return []
-    failed = [(event, failures[event.pk]) for event in OutboxEvent.objects.filter(pk__in=failures)]
+    failed = [(event, failures[str(event.pk)]) for event in OutboxEvent.objects.filter(pk__in=failures)]
     for event, answer in failed:
         _apply(event, answer, now)
     OutboxEvent.objects.bulk_update([event for event, _ in failed], _RESULT_FIELDS)
@@ -210,4 +208,6 @@ def disallowed(events: Collection[Ready]) -> list[Ready]:
     allowances = AllowedBus.objects.filter(tenant__in={event.tenant_id for event in events})
     for tenant_id, pattern in allowances.values_list("tenant_id", "arn_pattern"):
         patterns.setdefault(tenant_id, []).append(pattern)
-    return [event for event in events if not rule_checks.is_allowed(event.bus_arn, patterns.get(event.tenant_id, []))]
+    named = {(event.tenant_id, event.bus_arn) for event in events if event.tenant_id in patterns}
+    refused = {(tenant, arn) for tenant, arn in named if not rule_checks.is_allowed(arn, patterns[tenant])}
+    return [event for event in events if (event.tenant_id, event.bus_arn) in refused]

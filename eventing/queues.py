@@ -40,8 +40,8 @@ def _as_indexed(select: str) -> str:
 
 
 _PAST_ALL = 2**63 - 1
-# How many times more events are looked at than taken: some queues have fewer than their share.
-_SPARE = 2
+# How many events a queue gives in its turn, if it has them: to find a queue takes as long as to read an event.
+_LEAST_SHARE = 2
 # How many events of a queue are looked at whose first ones are all behind another, and of how many such queues.
 _FURTHER, _STUCK_AT_ONCE = 2000, 4
 
@@ -125,7 +125,7 @@ _COMPUTED = {
     },
 }
 _READ = """
-SELECT id, tenant_id, lane, stream, bus_arn, source, detail_type, detail, item_urn, sequence, seconds
+SELECT CAST(id AS text), tenant_id, lane, stream, bus_arn, source, detail_type, detail, item_urn, sequence, seconds
 FROM (
     SELECT this.*, chosen.rank, {seconds} AS seconds, SUM({bytes}) OVER (ORDER BY chosen.rank) AS bytes
     FROM eventing_outboxevent AS this JOIN {chosen} ON this.id = chosen.id
@@ -168,12 +168,15 @@ def make_ready(lane_ids: Collection[int], *, at_most: int, at: datetime) -> None
         due(at).filter(pk__in=[event_id for (event_id,) in found]).update(next_attempt_at=None)
 
 
-def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[UUID]:
+def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> list[str]:
     """The next events of these lanes, each queue's in order, the tenants taking turns, what is replayed coming last."""
-    queues = _next_queues(lane_ids, at_most=max(1, at_most // max(1, len(lane_ids))), at=at)
+    of_a_lane = at_most // (_LEAST_SHARE * max(1, len(lane_ids)))
+    queues = _next_queues(lane_ids, at_most=max(1, of_a_lane), at=at)
     if not queues:
         return []
-    found = _firsts(queues, at_most=-(-_SPARE * at_most // len(queues)))
+    # What is replayed comes last, and leaves no room unused that others have a use for.
+    sharing = sum(queue.kind != QueueKind.REPLAYED for queue in queues) or len(queues)
+    found = _firsts(queues, at_most=max(_LEAST_SHARE, -(-at_most // sharing)))
     if stuck := _stuck(found):
         # Their next events lie behind the backlog of an item that waits.
         found = [one for one in found if one.queue not in stuck] + _firsts(stuck, at_most=_FURTHER)
@@ -193,7 +196,7 @@ def heads(lane_ids: Iterable[int], *, at_most: int, at: datetime) -> list[tuple[
     return [(tenant, moment) for tenant, time in rows if (moment := moment_of(time))]
 
 
-def read(ids: Sequence[UUID], *, at_most_bytes: int) -> list[Ready]:
+def read(ids: Sequence[str], *, at_most_bytes: int) -> list[Ready]:
     """What these events send, in the order of the ids, without those that are gone.
 
     The first of them, that is, whose details have so many bytes together; at least one.
@@ -201,7 +204,7 @@ def read(ids: Sequence[UUID], *, at_most_bytes: int) -> list[Ready]:
     if not ids:
         return []
     ranked = [(event_id, rank) for rank, event_id in enumerate(ids)]
-    chosen, values = value_rows.table("chosen", ("id", "rank"), ranked)
+    chosen, values = value_rows.table("chosen", ("id", "rank"), ranked, ids={"id"})
     with connection.cursor() as cursor:
         statement = _READ.format(chosen=chosen, **_COMPUTED[connection.vendor])
         cursor.execute(statement, {**values, "at_most_bytes": at_most_bytes})
@@ -209,9 +212,9 @@ def read(ids: Sequence[UUID], *, at_most_bytes: int) -> list[Ready]:
 
 
 def _with_ids(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
-    """SQLite keeps ids as text."""
+    """SQLite keeps ids without hyphens."""
     if connection.vendor == "sqlite":
-        return ((UUID(event_id), *columns) for event_id, *columns in rows)
+        return ((str(UUID(event_id)), *columns) for event_id, *columns in rows)
     return rows
 
 
@@ -247,7 +250,7 @@ def _first(lane: int) -> Queue:
     return Queue(lane, "", 0, 0)
 
 
-def _in_turns(found: Iterable[_Candidate]) -> list[UUID]:
+def _in_turns(found: Iterable[_Candidate]) -> list[str]:
     """Of those that may go, each tenant's first, then each one's second, and so on; its queues take turns too."""
     turns: dict[int, int] = {}
     ordered: list[tuple[int, int, str]] = []
@@ -256,7 +259,7 @@ def _in_turns(found: Iterable[_Candidate]) -> list[UUID]:
         tenant = one.queue.tenant_id
         turn = turns[tenant] = turns.get(tenant, 0) + 1
         ordered.append((turn, tenant, one.id))
-    return [UUID(event_id) for _, _, event_id in sorted(ordered)]
+    return [event_id for _, _, event_id in sorted(ordered)]
 
 
 def _step_aside(ids: Sequence[str]) -> None:

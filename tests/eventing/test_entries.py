@@ -32,7 +32,7 @@ WIDEST = "\U0001f600"
 
 def event(detail: str = "{}") -> Ready:
     return Ready(
-        pk=uuid4(), tenant_id=1, lane=0, stream=0, bus_arn="a", source="s", detail_type="t", detail=detail,
+        pk=str(uuid4()), tenant_id=1, lane=0, stream=0, bus_arn="a", source="s", detail_type="t", detail=detail,
         item_urn="u", sequence=1, time=0,
     )  # fmt: skip
 

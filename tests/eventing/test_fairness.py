@@ -123,8 +123,9 @@ def test_a_tenant_does_not_wait_for_the_flood_of_another(
 def test_more_queues_than_a_round_can_take_from_all_have_their_turn() -> None:
     for number in range(25):
         some_events(a_tenant(f"tenant{number}"), 3, lane=7)
-    found = [outbox.batch([7], at_most=10, at=timezone.now()) for _ in range(3)]
-    assert [len({event.tenant_id for event in events}) for events in found] == [10, 10, 5]
+    found = [outbox.batch([7], at_most=10, at=timezone.now()) for _ in range(5)]
+    # Two of each: to find a queue takes as long as to read an event.
+    assert [len({event.tenant_id for event in events}) for events in found] == [5, 5, 5, 5, 5]
     assert len({event.tenant_id for events in found for event in events}) == 25
 
 
@@ -155,7 +156,7 @@ def test_feedback_takes_turns_with_new_events_and_replays_come_last() -> None:
     some_events(tenant, 20, lane=7, first=41, operation="", rule_id=None, sequence=None)
     chosen = outbox.batch([7], at_most=45, at=timezone.now())
     assert [event.sequence is None for event in chosen[:40]] == [False, True] * 20
-    replayed = OutboxEvent.objects.filter(replay=replay).values_list("pk", flat=True)
+    replayed = {str(pk) for pk in OutboxEvent.objects.filter(replay=replay).values_list("pk", flat=True)}
     assert [event.pk in replayed for event in chosen] == [False] * 40 + [True] * 5
 
 
