@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
 import signal
 import socket
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from benchmarks.queues import ACCOUNT, Queues, Refused
 
@@ -62,7 +62,7 @@ class Stub:
                 answers.append({"ErrorCode": "InvalidArgument", "ErrorMessage": message})
                 continue
             self.accepted.append((now, wall, entry.get("EventBusName", "default"), entry.get("Resources", [])))
-            answers.append({"EventId": str(uuid.UUID(int=len(self.accepted) + (os.getpid() << 64)))})
+            answers.append({"EventId": f"{os.getpid():08x}-0000-4000-8000-{len(self.accepted):012x}"})
         return {"FailedEntryCount": sum("ErrorCode" in answer for answer in answers), "Entries": answers}
 
     def describe_event_bus(self, request: Body) -> Body:
@@ -81,12 +81,12 @@ class Stub:
             case "/_stub/records":
                 return self.accepted
             case "/_stub/reset":
-                settings = json.loads(body or b"{}")
+                settings = orjson.loads(body or b"{}")
                 self.latency = settings.get("latency_ms", self.latency * 1000) / 1000
                 self.accepted, self.calls = [], 0
                 self.queues = Queues(self.endpoint)
             case "/_stub/fill":
-                request = json.loads(body)
+                request = orjson.loads(body)
                 return {"at": self.queues.named(request["queue"]).fill(request["bodies"])}
             case _:
                 raise Refused("UnknownOperationException", path)
@@ -130,13 +130,13 @@ class _Connection(asyncio.Protocol):
         operation = target[1].decode() if target else ""
         try:
             if operation == "AmazonSQS.ReceiveMessage":
-                task = asyncio.ensure_future(self._receive(json.loads(body)))
+                task = asyncio.ensure_future(self._receive(orjson.loads(body)))
                 self._waiting.add(task)
                 task.add_done_callback(self._waiting.discard)
             elif operation.startswith("AmazonSQS."):
-                self._answer(self._stub.queues.serve(operation.partition(".")[2], json.loads(body)), version="1.0")
+                self._answer(self._stub.queues.serve(operation.partition(".")[2], orjson.loads(body)), version="1.0")
             elif operation in self._events:
-                self._answer_later(_json(self._events[operation](json.loads(body))))
+                self._answer_later(_json(self._events[operation](orjson.loads(body))))
             elif b"Action=GetCallerIdentity" in body:
                 self._write(200, _IDENTITY.encode(), "text/xml")
             else:
@@ -176,7 +176,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return orjson.dumps(value)
 
 
 def _socket(port: int) -> socket.socket:
