@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MESSAGES = int(10_000 * SCALE)
 # Slower peers get fewer: their rate is the same.
 _NAIVE_MESSAGES, _SQS_CONSUMER_MESSAGES = (int(n * SCALE) for n in (1_500, 4_000))
+# Messages of every tenant, so that what is kept of each is there.
 _WARM_UP = 200
 _COST = 10
 

@@ -123,7 +123,7 @@ def own_region() -> str:
 
 
 def events_client(region: str) -> EventBridgeClient:
-    """For the buses of that region. It never repeats a call."""
+    """For the buses of that region. It does not repeat a call that failed."""
     return cast("EventBridgeClient", _clients.get("events", region, _EVENTS))
 
 
@@ -154,7 +154,7 @@ def sqs_checks_client() -> SQSClient:
 
 
 def sqs_calls() -> Calls:
-    """The calls of that client, each made once."""
+    """The calls of that client, without its repetitions."""
     return _clients.calls("sqs", own_region(), _SQS)
 
 

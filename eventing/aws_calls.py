@@ -72,9 +72,9 @@ class Calls:
         self._idle: list[pycurl.Curl] = []
 
     def __call__(self, operation: str, body: bytes) -> Answer:
-        """Make the call once. The body holds the parameters as JSON. Raises what boto3 would raise.
+        """Make the call. The body holds the parameters as JSON. Raises what boto3 would raise.
 
-        It goes out again if a connection that was kept turns out to be closed, with no byte of an answer.
+        Only if a connection that was kept turns out to be closed, with no byte of an answer, does it go out once more.
         """
         if self._needs_proxy:
             return cast("Answer", getattr(self._client, xform_name(operation))(**json.loads(body)))
@@ -101,7 +101,7 @@ class Calls:
         if credentials.token:
             headers.append(f"X-Amz-Security-Token: {credentials.token}")
         received = BytesIO()
-        curl = self._idle.pop() if self._idle else self._new_curl()
+        curl = self._free_curl()
         curl.setopt(pycurl.USERNAME, credentials.access_key)
         curl.setopt(pycurl.PASSWORD, credentials.secret_key)
         curl.setopt(pycurl.HTTPHEADER, headers)
@@ -115,12 +115,19 @@ class Calls:
         finally:
             self._idle.append(curl)
 
+    def _free_curl(self) -> pycurl.Curl:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._new_curl()
+
     def _new_curl(self) -> pycurl.Curl:
-        """Signed, bounded in time and alone: none of what the user's environment says to curl counts."""
+        """It signs, ends in time, and takes proxy and certificates from nobody's environment."""
         curl = pycurl.Curl()
         curl.setopt(pycurl.URL, self._url)
         curl.setopt(pycurl.POST, 1)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl.setopt(pycurl.USERAGENT, self._config.user_agent)
         curl.setopt(pycurl.AWS_SIGV4, self._signs_for)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._config.connect_timeout * 1000))
         curl.setopt(pycurl.TIMEOUT_MS, int((self._config.connect_timeout + self._config.read_timeout) * 1000))
@@ -139,13 +146,16 @@ class Calls:
             return SSLError(endpoint_url=self.url, error=error)
         if code != pycurl.E_OPERATION_TIMEDOUT:
             return ConnectionClosedError(endpoint_url=self.url, error=error)
-        if curl.getinfo(pycurl.CONNECT_TIME):
+        # A connection that was kept has no time in which it was made.
+        if curl.getinfo(pycurl.CONNECT_TIME) or curl.getinfo(pycurl.REQUEST_SIZE):
             return ReadTimeoutError(endpoint_url=self.url, error=error)
         return ConnectTimeoutError(endpoint_url=self.url, error=error)
 
     def _error(self, operation: str, response: _Response) -> Exception:
         """As botocore reads it."""
-        headers = BytesHeaderParser().parsebytes(response.headers.partition(b"\r\n")[2])
+        # Of the last answer: one that says that it will come has headers, too.
+        *_, last = response.headers.rpartition(b"HTTP/")
+        headers = BytesHeaderParser().parsebytes(last.partition(b"\r\n")[2])
         answer = {"status_code": response.status, "headers": headers, "body": response.body, "context": {}}
         parsed = self._parser.parse(answer, self._model.operation_model(operation).output_shape)
         error = parsed.get("Error", {})

@@ -174,9 +174,7 @@ def next_events(lane_ids: Collection[int], *, at_most: int, at: datetime) -> lis
     queues = _next_queues(lane_ids, at_most=max(1, of_a_lane), at=at)
     if not queues:
         return []
-    # What is replayed comes last, and leaves no room unused that others have a use for.
-    sharing = sum(queue.kind != QueueKind.REPLAYED for queue in queues) or len(queues)
-    found = _firsts(queues, at_most=max(_LEAST_SHARE, -(-at_most // sharing)))
+    found = _shares(queues, at_most)
     if stuck := _stuck(found):
         # Their next events lie behind the backlog of an item that waits.
         found = [one for one in found if one.queue not in stuck] + _firsts(stuck, at_most=_FURTHER)
@@ -216,6 +214,21 @@ def _with_ids(rows: Iterable[tuple[Any, ...]]) -> Iterable[tuple[Any, ...]]:
     if connection.vendor == "sqlite":
         return ((str(UUID(event_id)), *columns) for event_id, *columns in rows)
     return rows
+
+
+def _shares(queues: Sequence[Queue], at_most: int) -> list[_Candidate]:
+    """The first events of each queue: its share of that many.
+
+    Replays, which come last with their tenant, have the share that they would have with all others; these have theirs
+    as if there were no replays, so that none that comes last has a place which another could have taken.
+    """
+    replayed = [queue for queue in queues if queue.kind == QueueKind.REPLAYED]
+    others = [queue for queue in queues if queue.kind != QueueKind.REPLAYED]
+    found: list[_Candidate] = []
+    for part, sharing in ((others, others), (replayed, queues)):
+        if part:
+            found += _firsts(part, at_most=max(_LEAST_SHARE, -(-at_most // len(sharing))))
+    return found
 
 
 def _firsts(queues: Sequence[Queue], *, at_most: int) -> list[_Candidate]:

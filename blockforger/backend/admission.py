@@ -47,7 +47,7 @@ class Rejected:
 def admit(operations: Sequence[Operation]) -> list[Admitted | Rejected]:
     """Check of each: key, permission, the tenant's input flag, schema and form of the request, in that order.
 
-    The key comes first, so that a stranger learns nothing about a tenant. One query, however many operations.
+    The key comes first, so that a stranger learns nothing about a tenant. However many operations: two queries at most.
     """
     asked = [callers.asked(operation.api_key, operation.schema) for operation in operations]
     found = callers.find({(prefix, name) for prefix, name in asked if prefix})

@@ -1,4 +1,4 @@
-"""Who calls, and which schema is meant: for any number of operations, in one query.
+"""Who calls, and which schema is meant: for any number of operations, in a query or two.
 
 On PostgreSQL a process keeps what it found, and the statement that carries an operation out for a caller it kept asks
 whether anything has changed since: a key that is revoked is of no use from that moment on.
@@ -21,7 +21,7 @@ from tenants.errors import PermissionMissing
 from tenants.models import ApiKey, Tenant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Set
+    from collections.abc import Collection, Iterator, Mapping, Set
 
     from tenants.models import Permission
 
@@ -63,7 +63,7 @@ def find(asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
     One query, or two if some of them are kept and others not.
     Whether the key is the one that was sent, and valid, is still to be checked.
     """
-    unchanged = _unchanged([pair for pair in asked if pair in _kept])
+    unchanged = _unchanged({pair: caller for pair in asked if (caller := _kept.get(pair))})
     others = asked - unchanged.keys()
     found = {pair: _caller(columns) for pair, columns in _read(others)}
     if connection.vendor == "postgresql":
@@ -112,13 +112,13 @@ def _read(asked: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str],
         yield (prefix, name), columns
 
 
-def _unchanged(asked: Collection[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
-    """Those of these callers who are kept as the database has them: it takes longer to make them than to ask."""
-    if not asked:
+def _unchanged(kept: Mapping[tuple[str, str], Caller]) -> dict[tuple[str, str], Caller]:
+    """Those of these callers who are as the database has them: it takes longer to make them than to ask."""
+    if not kept:
         return {}
-    query = _query(_VERSIONS, rows.shape_of(len(asked)))
-    now = {(prefix, name): tuple(versions) for prefix, name, *versions in rows.fetched(query, _named(asked))}
-    return {pair: caller for pair in asked if (caller := _kept[pair]) and now.get(pair) == _versions_of(caller)}
+    query = _query(_VERSIONS, rows.shape_of(len(kept)))
+    now = {(prefix, name): tuple(versions) for prefix, name, *versions in rows.fetched(query, _named(kept))}
+    return {pair: caller for pair, caller in kept.items() if now.get(pair) == _versions_of(caller)}
 
 
 def _versions_of(caller: Caller) -> tuple[int, ...]:
@@ -128,8 +128,6 @@ def _versions_of(caller: Caller) -> tuple[int, ...]:
 
 
 def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
-    if caller is not None and caller is _kept.get(asked):
-        return
     if caller is None or caller.schema is None or len(json_values.compact(caller.schema.meta)) > _LARGEST_META_KEPT:
         _kept.pop(asked, None)  # or names that are nothing would push out those that are something
         return

@@ -142,7 +142,8 @@ def parameters(rows: Sequence[Model], fields: Fields) -> list[Any]:
     if shape_of(len(rows)) is None:
         names = [str(field.column) for field in fields]
         records = [dict(zip(names, fields.values_of(row), strict=True)) for row in rows]
-        return [Json(records, dumps=orjson.dumps)]  # it knows times and UUIDs
+        # It knows times and UUIDs. Of numbers that are none it would make null: json_values lets none of them in.
+        return [Json(records, dumps=orjson.dumps)]
     if connection.vendor != "postgresql":
         return [
             field.get_db_prep_save(value, connection)

@@ -115,6 +115,18 @@ def test_a_tenant_that_was_read_earlier_takes_no_version_back(client: APIClient)
     assert client.get(f"{PETS}/first").status_code == 401
 
 
+def test_one_that_is_forgotten_while_the_database_is_asked_does_no_harm(client: APIClient) -> None:
+    pairs = {callers.asked(a_key(Tenant.objects.get()), "petstore")}
+    assert callers.find(pairs).keys() == pairs
+
+    def forget(execute: Any, *arguments: Any) -> Any:
+        callers._kept.clear()
+        return execute(*arguments)
+
+    with connection.execute_wrapper(forget):
+        assert callers.find(pairs).keys() == pairs
+
+
 def test_no_more_are_kept_than_there_is_room_for(client: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callers, "_MOST_KEPT", 3)
     for number in range(5):

@@ -162,6 +162,8 @@ def test_the_request_is_what_boto3_sends(server: Server, environment: pytest.Mon
     same = ("content-type", "host", "x-amz-target", "x-amz-security-token")
     assert [ours[name] for name in same] == [theirs[name] for name in same]
     assert path == their_path == "/"
+    # Whoever looks into CloudTrail finds both.
+    assert theirs["user-agent"].startswith(ours["user-agent"].partition(" ua/")[0])
     assert json.loads(body) == json.loads(their_body)
     assert {"content-type", "host", "x-amz-date", "x-amz-security-token", "x-amz-target"} <= signed_by(ours)
 
@@ -237,6 +239,24 @@ def test_an_error_of_sqs_has_the_code_that_boto3_gives_it(server: Server) -> Non
     assert told_by(ours) == told_by(theirs)
 
 
+def test_an_answer_that_is_announced_is_read_when_it_comes(environment: pytest.MonkeyPatch) -> None:
+    code = b"AWS.SimpleQueueService.NonExistentQueue"
+    content = b'{"__type": "com.amazonaws.sqs#QueueDoesNotExist"}'
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\nHTTP/1.1 400 Bad Request\r\n")
+        connection.sendall(b"x-amzn-query-error: %b;Sender\r\nContent-Length: %d\r\n\r\n" % (code, len(content)))
+        connection.sendall(content)
+
+    with listening(serve) as port:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        error = error_of(lambda: aws.sqs_calls()("ReceiveMessage", b"{}"))
+
+    assert isinstance(error, ClientError)
+    assert error.response["Error"]["Code"] == code.decode()
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]"])
 def test_a_success_that_cannot_be_read_says_nothing(server: Server, content: bytes) -> None:
     server.answer = (200, {}, content)
@@ -275,11 +295,21 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
     thread.join(timeout=5)
 
 
-def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answered_before", [0, 1])
+def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch, answered_before: int) -> None:
     environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.2, read_timeout=0.2)))
     given_up = threading.Event()
-    with listening(lambda connection: given_up.wait(10)) as port:
+
+    def serve(connection: socket.socket) -> None:
+        for _ in range(answered_before):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        given_up.wait(10)
+
+    with listening(serve) as port:
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        for _ in range(answered_before):
+            by_us()
         error = error_of(by_us)
         given_up.set()
 
@@ -355,11 +385,14 @@ def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: 
 def test_a_child_leaves_its_parents_connections_alone(server: Server) -> None:
     by_us()
 
+    of_parent = aws.events_calls(REGION)
+
     child = os.fork()
     if child == 0:
         try:
             by_us()
-            os._exit(0)
+            # To close one with TLS would end it for the parent, too.
+            os._exit(0 if of_parent._idle else 2)
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0

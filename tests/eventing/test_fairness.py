@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -158,6 +159,28 @@ def test_feedback_takes_turns_with_new_events_and_replays_come_last() -> None:
     assert [event.sequence is None for event in chosen[:40]] == [False, True] * 20
     replayed = {str(pk) for pk in OutboxEvent.objects.filter(replay=replay).values_list("pk", flat=True)}
     assert [event.pk in replayed for event in chosen] == [False] * 40 + [True] * 5
+
+
+@pytest.mark.django_db
+def test_a_round_reads_few_replays_however_little_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    some_events(a_tenant("new"), 30, lane=7)
+    replay = Replay.objects.create(who="w", why="y", selection={})
+    for number in range(20):
+        some_events(a_tenant(f"tenant{number}"), 30, lane=7, replay=replay)
+    read: list[Any] = []
+    really_read = queues._firsts
+
+    def firsts(*arguments: Any, **options: Any) -> Any:
+        found = really_read(*arguments, **options)
+        read.extend(found)
+        return found
+
+    monkeypatch.setattr(queues, "_firsts", firsts)
+    monkeypatch.setattr(queues, "_places", {})
+    chosen = outbox.batch([7], at_most=20, at=timezone.now())
+    # Ten queues have their turn, each tenant with two events.
+    assert sorted(Counter(event.tenant_id for event in chosen).values()) == [2] * 10
+    assert len(read) <= 2 * 20
 
 
 @pytest.mark.django_db
