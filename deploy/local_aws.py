@@ -19,15 +19,20 @@ from moto.server import ThreadedMotoServer
 _TRIES = 5
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="AWS on this machine, in memory.")
+    parser.add_argument("--host", default="127.0.0.1", help="The address to listen on: it asks nobody who they are.")
     parser.add_argument("--port", type=int, default=4566)
-    port = parser.parse_args().port
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server = ThreadedMotoServer(ip_address=options.host, port=options.port, verbose=False)
     server.start()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
     django.setup()
@@ -44,7 +49,7 @@ def main() -> None:
             if attempt == _TRIES - 1:
                 raise
             time.sleep(1)
-    print(f"local AWS: ready at http://127.0.0.1:{port}", flush=True)
+    print(f"local AWS: ready at http://{options.host}:{options.port}", flush=True)
     stopping.wait()
     server.stop()
 
