@@ -14,10 +14,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from blockforger.backend import rows
 from eventing import lanes, outbox, publishing, queues
 from eventing.answers import Verdict
 from eventing.models import EventBus, OutboxEvent, OutboxStatus, Replay
 from eventing.outbox import Tally
+from tenants.new_rows import NewRows
 from tests.cast import BUS, a_tenant
 from tests.eventing.event_bridge import EventBridge, accepted, each, event_bridge
 
@@ -39,30 +41,28 @@ def _walks_begin_anew() -> None:
 
 def some_events(tenant: Tenant, count: int, *, lane: int | None = None, first: int = 1, **fields: Any) -> None:
     """That many events of as many items, in that lane or in all of them."""
-    OutboxEvent.objects.bulk_create(
-        (
-            OutboxEvent(
-                **{
-                    "tenant": tenant,
-                    "item_key": str(number),
-                    "operation": "PUT",
-                    "sequence": number,
-                    "place": 0,
-                    "rule_id": 1,
-                    "bus_arn": BUS,
-                    "source": "s",
-                    "detail_type": "t",
-                    "item_urn": f"{tenant.name}/{number}",
-                    "detail": "{}",
-                    "time": timezone.now(),
-                    "stream": number * lanes.LANES + (number % lanes.LANES if lane is None else lane),
-                    "lane": number % lanes.LANES if lane is None else lane,
-                    **fields,
-                }
-            )
-            for number in range(first, first + count)
-        ),
-        batch_size=1000,
+    new_event = NewRows(OutboxEvent)
+    rows.insert(
+        new_event(
+            **{
+                "tenant_id": tenant.pk,
+                "item_key": str(number),
+                "operation": "PUT",
+                "sequence": number,
+                "place": 0,
+                "rule_id": 1,
+                "bus_arn": BUS,
+                "source": "s",
+                "detail_type": "t",
+                "item_urn": f"{tenant.name}/{number}",
+                "detail": "{}",
+                "time": timezone.now(),
+                "stream": number * lanes.LANES + (number % lanes.LANES if lane is None else lane),
+                "lane": number % lanes.LANES if lane is None else lane,
+                **fields,
+            }
+        )
+        for number in range(first, first + count)
     )
 
 
@@ -152,12 +152,12 @@ def test_a_tenants_buses_take_turns() -> None:
 def test_feedback_takes_turns_with_new_events_and_replays_come_last() -> None:
     tenant = a_tenant()
     replay = Replay.objects.create(tenant=tenant, who="w", why="y", selection={})
-    some_events(tenant, 20, lane=7, replay=replay)
+    some_events(tenant, 20, lane=7, replay_id=replay.pk)
     some_events(tenant, 20, lane=7, first=21)
     some_events(tenant, 20, lane=7, first=41, operation="", rule_id=None, sequence=None)
     chosen = outbox.batch([7], at_most=45, at=timezone.now())
     assert [event.sequence is None for event in chosen[:40]] == [False, True] * 20
-    replayed = {str(pk) for pk in OutboxEvent.objects.filter(replay=replay).values_list("pk", flat=True)}
+    replayed = {str(pk) for pk in OutboxEvent.objects.filter(replay_id=replay.pk).values_list("pk", flat=True)}
     assert [event.pk in replayed for event in chosen] == [False] * 40 + [True] * 5
 
 
@@ -166,7 +166,7 @@ def test_a_round_reads_few_replays_however_little_else_there_is(monkeypatch: pyt
     some_events(a_tenant("new"), 30, lane=7)
     replay = Replay.objects.create(who="w", why="y", selection={})
     for number in range(20):
-        some_events(a_tenant(f"tenant{number}"), 30, lane=7, replay=replay)
+        some_events(a_tenant(f"tenant{number}"), 30, lane=7, replay_id=replay.pk)
     read: list[Any] = []
     really_read = queues._firsts
 
@@ -354,7 +354,7 @@ def test_the_cost_of_a_round_does_not_grow_with_what_waits(backlog: str) -> None
         "waiting to be tried again": {"next_attempt_at": timezone.now() + timedelta(hours=1), "bus_arn": OTHER_BUS},
         "replayed": {
             "bus_arn": OTHER_BUS,
-            "replay": Replay.objects.create(tenant=tenant, who="w", why="y", selection={}),
+            "replay_id": Replay.objects.create(tenant=tenant, who="w", why="y", selection={}).pk,
         },
     }
     some_events(tenant, 2_000, **fields[backlog])
