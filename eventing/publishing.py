@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 # Of the lanes that have something and are free, half are leased, but so many at least: so publishers share them,
 # however many they are.
 LEAST_LANES = 8
+# Twice as many are a few per cent faster, and make another tenant's single event wait twice as long.
 EVENTS_PER_LEASE = 1000
 SENDING_THREADS = 16
 # Answers are written down when there are so many, or no call is under way.
