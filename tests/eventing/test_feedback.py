@@ -173,7 +173,7 @@ class TestWhatTheSenderSendsMustNotMatter:
         send(key, "PUT", {"id": key, "name": "x"}, event_id="3")
         assert len(details()) == 3
         for event in OutboxEvent.objects.all():
-            assert key.rpartition("_")[2] not in "".join(map(str, vars(event).values()))
+            assert key.split("_", 2)[2] not in "".join(map(str, vars(event).values()))
 
     def test_a_long_problem_is_cut_and_says_so(self, tenant: Tenant, key: str) -> None:
         numbers = {"type": "object", "additionalProperties": {"type": "integer"}, "properties": {"id": {}}}
