@@ -274,13 +274,18 @@ def note_answers(answers: Iterable[tuple[str, Answer]], now: datetime, *, is_pro
     _note_good_signs(accepted - refusals.keys(), answered - accepted - refusals.keys(), is_probe=is_probe)
 
 
+def trusted(accepting: Collection[str]) -> tuple[str, dict[str, str]]:
+    """The statement that trusts buses which took an event, and its parameters. It changes none that is well."""
+    taking, arns = value_rows.table("taking", ("arn",), [(arn,) for arn in accepting])
+    return _TRUST.format(taking=taking), arns
+
+
 def _note_good_signs(accepted: Collection[str], answered: Collection[str], *, is_probe: bool) -> None:
     """A bus that takes an event is trusted; one that answers closes its breaker, even if it did not like the event."""
     there = EventBus.objects.filter(missing_since=None)
     if accepted:
-        taking, arns = value_rows.table("taking", ("arn",), [(arn,) for arn in accepted])
         with connection.cursor() as cursor:
-            cursor.execute(_TRUST.format(taking=taking), arns)
+            cursor.execute(*trusted(accepted))
     if answered:
         there.filter(arn__in=answered, failures__gt=0, refusals=0).update(failures=0, **_unpaused())
     if answered and is_probe:

@@ -10,7 +10,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -106,11 +106,16 @@ def lock_held(lease: Lease) -> Collection[int]:
     """The lanes that nobody has leased since, locked until the transaction ends."""
     if not lease.fences:
         return set()
+    with connection.cursor() as cursor:
+        cursor.execute(*held(lease))
+        return {lane for (lane,) in cursor.fetchall()}
+
+
+def held(lease: Lease) -> tuple[str, dict[str, Any]]:
+    """The query that finds and locks them, and its parameters. The lease is of one lane at least."""
     given, values = value_rows.table("held", ("id", "fence"), list(lease.fences.items()))
     lock = "FOR UPDATE OF lane" if connection.features.has_select_for_update else ""
-    with connection.cursor() as cursor:
-        cursor.execute(_HELD.format(given=given, lock=lock), values)
-        return {lane for (lane,) in cursor.fetchall()}
+    return _HELD.format(given=given, lock=lock), values
 
 
 def release(lease: Lease) -> None:
