@@ -112,8 +112,8 @@ class Web:
 
 
 def request(port: int, method: str, path: str, body: object, headers: dict[str, str]) -> bytes:
-    """Send one request to a server on this machine. Raises for an answer that is no success."""
-    data = json.dumps(body).encode() if body is not None else None
+    """Send one request to a server on this machine: bytes as they are. Raises for an answer that is no success."""
+    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json", **headers}
     asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     with urllib.request.urlopen(asked, timeout=30) as response:

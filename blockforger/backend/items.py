@@ -79,11 +79,11 @@ class Request:
             raise PayloadNotObject
         if method == Method.POST:
             payload = _with_some_key(schema, payload)
-        _check_size(payload)
+        size = _check_size(payload)
         named = _key_named(schema.key_field, key, payload)
         # Here, where no lock is held, if it is known already what the item will be.
         if method == Method.POST or (method == Method.PUT and schema.key_field in payload):
-            _check_fit(schema, payload)
+            _check_fit(schema, payload, size)
         return cls(schema, method, named, payload, preconditions)
 
     @property
@@ -171,7 +171,7 @@ def plan(requests: Sequence[Request], *, locked: bool) -> tuple[Plan, list[Done 
 
 def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, Item]:
     """Those of the items that are there; on demand locked until the transaction ends, in the order of their places."""
-    possible = [place for place in places if keys.is_possible(place[1])]
+    possible = sorted(place for place in places if keys.is_possible(place[1]))
     if not possible:
         return {}
     # SQLite has no row locks and needs none: a transaction there is alone from its beginning.
@@ -183,13 +183,16 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
 
 @lru_cache(maxsize=1024)
 def _query(shape: int | None, lock: str) -> str:
-    if shape is None:
-        places = "SELECT * FROM json_to_recordset(%s::json) AS given(schema bigint, key text)"
-    else:
-        number = "%s::bigint" if connection.vendor == "postgresql" else "%s"
-        places = "VALUES " + ", ".join([f"({number}, %s)"] * shape)
-    order = f" ORDER BY schema_id, key {lock}" if lock else ""
-    return f"SELECT {_ITEM.of('backend_item')} FROM backend_item WHERE (schema_id, key) IN ({places}){order}"
+    columns = _ITEM.of("backend_item")
+    if connection.vendor != "postgresql":
+        places = ", ".join(["(%s, %s)"] * (shape or 0))
+        return f"SELECT {columns} FROM backend_item WHERE (schema_id, key) IN (VALUES {places})"
+    many = "json_to_recordset(%s::json) AS given(schema bigint, key text)"
+    given = many if shape is None else "(VALUES (%s::bigint, %s)) AS given(schema, key)"
+    # One by one, by the index, and so in the order given: a join would read the whole table where it is not large, or
+    # was not when it was last analyzed.
+    one = f"SELECT {columns} FROM backend_item WHERE schema_id = given.schema AND key = given.key LIMIT 1 {lock}"
+    return f"SELECT item.* FROM {given} CROSS JOIN LATERAL ({one}) AS item"
 
 
 def _named(places: Sequence[Place]) -> list[object]:
@@ -235,11 +238,11 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
         item.payload = merged(item.payload, sent)
-        _check_size(item.payload)
+        _check_fit(request.schema, item.payload, _check_size(item.payload))
     else:
         item.payload = sent
-    if item.payload is not request.payload:  # or it was checked at the door
-        _check_fit(request.schema, item.payload)
+        if sent is not request.payload:  # or it was checked at the door
+            _check_fit(request.schema, sent)
     item.version += 1
     item.updated_at = timezone.now()
     return item, Done(HTTPStatus.OK, item.payload, sent, item, before)
@@ -270,12 +273,15 @@ def _key_named(field: str, key: str | None, payload: JsonObject) -> str:
     return sent
 
 
-def _check_size(payload: JsonObject) -> None:
+def _check_size(payload: JsonObject) -> int:
+    """How many bytes it is as JSON text. Raises PayloadTooLarge."""
     limit = settings.BLOCKFORGER_MAX_EVENT_BYTES - EVENT_OVERHEAD
-    if len(json_values.compact(payload).encode()) > limit:
+    size = len(json_values.compact(payload).encode())
+    if size > limit:
         raise PayloadTooLarge(limit=limit)
+    return size
 
 
-def _check_fit(schema: Schema, payload: JsonObject) -> None:
-    if violations := json_schemas.compiled(schema).violations(payload):
+def _check_fit(schema: Schema, payload: JsonObject, size: int | None = None) -> None:
+    if violations := json_schemas.compiled(schema).violations(payload, size=size):
         raise PayloadInvalid(violations)

@@ -163,6 +163,8 @@ class Plan:
         self.effort = 0
         self._states: dict[tuple[frozenset[tuple[str, int]], int], State] = {}
         self.start = self.state({"": 1}, 0)
+        # Of all states that payloads reach, by `check`.
+        self._most = Evaluation()
 
     def state(self, entries: Mapping[str, int], toll: int) -> State:
         key = frozenset(entries.items()), toll
@@ -180,6 +182,11 @@ class Plan:
             following = dict.fromkeys(self._checked(state.after(*way)) for state in level for way in state.ways())
             level = {state: None for state in following if state not in seen}
             seen = seen | level
+        self._most = Evaluation(
+            steps=max(state.whole.steps for state in seen),
+            reading=max(state.whole.reading for state in seen),
+            comparisons=max(state.whole.comparisons for state in seen),
+        )
 
     def _checked(self, state: State) -> State:
         culprit = max(state.entries, key=lambda pointer: (state.entries[pointer], pointer), default="")
@@ -195,6 +202,15 @@ class Plan:
             raise TooCostly(culprit, f"{message} Let fewer branches speak of the same members.")
         return state
 
+    def most_steps(self, size: int) -> int:
+        """The steps of validating a payload, at most, by the bytes of its JSON text alone. After `check`."""
+        most = self._most
+        places = size // 2 + 1  # the smallest value takes a byte, and another parts it from the next
+        # Of a value and of its name, each.
+        steps = places * most.steps * (_MAX_WEIGHT + 1) + size * most.reading
+        # On each level, items that are compared are apart from one another.
+        return steps + min(places, MAX_DEPTH) * (_SIZE * places + size) * most.comparisons
+
     def measure(self, payload: JsonValue) -> Work:
         """The work of validating the payload."""
         work = Work()
@@ -204,7 +220,7 @@ class Plan:
     def _visit(self, work: Work, value: JsonValue, state: State, depth: int, trail: int) -> int:
         """Add the work at a place and below it. Returns about the size of the value as text."""
         whole = state.whole
-        steps, weight, size, characters = whole.steps, 1, 8, 0
+        steps, weight, size, characters = whole.steps, 1, _SIZE, 0
         trail += _PATH_BYTES * self._height
         if isinstance(value, dict):
             names = state.after("name").whole
@@ -228,9 +244,15 @@ class Plan:
         return size
 
 
+# Of a value without its text.
+_SIZE = 8
 # An error alone; and its paths (lists of keywords and names), for each evaluation around it.
 _ERROR_BYTES = 1_000
 _PATH_BYTES = 50
+
+
+# Of the smallest number that a float can be.
+_MAX_WEIGHT = 6 + 1074 // 8
 
 
 def _weight(number: float) -> int:

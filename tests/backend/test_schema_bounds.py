@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import jsonschema_rs
 import jsonschema_specifications  # type: ignore[import-untyped]
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from blockforger.backend import schema_parts
+from blockforger.backend import json_values, schema_parts
 from blockforger.backend.schema_bounds import Plan, State
 from blockforger.backend.schema_parts import References, TooCostly, compiled_kib, subschemas
 
@@ -465,6 +465,19 @@ def test_no_place_is_evaluated_more_often_than_the_bound_says(document: dict[str
     for place, count in reference.counts.items():
         assert count <= _state_at(plan, place).whole.steps, place
     assert reference.counts.total() <= plan.measure(payload).steps
+
+
+def _nested(value: Any, levels: int) -> Any:
+    return _nested([value], levels - 1) if levels else value
+
+
+@given(DOCUMENTS, PAYLOADS)
+@example({"items": {"minimum": 5e-324}}, [5e-324] * 50)
+@example({"items": {"pattern": "[a-z]{5000}"}}, ["a" * 1000])
+@example({"items": {"$ref": "#"}, "uniqueItems": True}, _nested([1] * 1000, 98))
+def test_by_its_size_alone_a_payload_is_never_thought_less_work(document: dict[str, Any], payload: Any) -> None:
+    plan = _planned(document)
+    assert plan.measure(payload).steps <= plan.most_steps(len(json_values.compact(payload).encode()))
 
 
 def _state_at(plan: Plan, place: Place) -> State:

@@ -1,8 +1,9 @@
 """A consumer as it is usually written: one message at a time, the ORM, no dedupe, one delete each.
 
-Usage: python app.py migrate | python app.py consume QUEUE | python app.py create NUMBER
+Usage: python app.py migrate | python app.py consume QUEUE | python app.py create NUMBER | python app.py create-bare NUMBER
 
-The last creates items in a loop, as a client without bulk requests would have it done.
+The third writes in a loop, as it is done without bulk requests: item, bill, ledger's entry and event. The last leaves
+the items alone.
 """
 
 import json
@@ -60,11 +61,18 @@ def handle(detail):
     Event.objects.create(id=uuid.uuid4(), tenant=detail["tenant"], item_key=item.key, detail=json.dumps(detail))
 
 
-def create(number):
-    payload = {"name": "Fluffy", "status": "available", "price": 129.5, "tags": ["small", "white"]}
+def create_bare(detail):
+    payload = detail["payload"]
+    Item.objects.create(tenant=detail["tenant"], key=payload["id"], payload=payload)
+
+
+def repeat(create, number):
+    pet = {"name": "Fluffy", "status": "available", "price": 129.5, "tags": ["small", "white"]}
     started = time.monotonic()
     for index in range(number):
-        Item.objects.create(tenant="tenant-000", key=f"loop-{index}", payload={"id": f"loop-{index}", **payload})
+        create(
+            {"tenant": "tenant-000", "schema": "pets", "operation": "POST", "payload": {"id": f"loop-{index}", **pet}}
+        )
     print(json.dumps({"seconds": time.monotonic() - started}))
 
 
@@ -76,4 +84,6 @@ if __name__ == "__main__":
         case ["consume", queue]:
             consume(queue)
         case ["create", number]:
-            create(int(number))
+            repeat(handle, int(number))
+        case ["create-bare", number]:
+            repeat(create_bare, int(number))
