@@ -23,8 +23,8 @@ class NewRows(Generic[M]):
 
     def __call__(self, **values: Any) -> M:
         """A row with these values by column; the others have their defaults. Raises KeyError for an unknown column."""
-        if unknown := values.keys() - self._columns:
-            raise KeyError(*unknown)
+        if not values.keys() <= self._columns:
+            raise KeyError(*(values.keys() - self._columns))
         row = self._model.__new__(self._model)
         state = row.__dict__
         state["_state"] = ModelState()

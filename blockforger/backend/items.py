@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 import uuid_utils.compat as uuid
 from django.conf import settings
@@ -49,8 +50,7 @@ Place: TypeAlias = tuple[int, str]
 """A schema's number and an item's key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A well-formed request for one item, or (a GET without key) for a page of a list."""
 
     schema: Schema
@@ -92,8 +92,7 @@ class Request:
         return self.schema.pk, self.key or ""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """What was done to an item: the answer to the caller, and what an event about it says."""
 
     status: HTTPStatus
@@ -145,14 +144,22 @@ class Plan:
     gone: list[Item]
 
 
-def plan(requests: Sequence[Request], *, locked: bool) -> tuple[Plan, list[Done | Refusal]]:
+class Look(Enum):
+    """Which items are read before they are written. Those that are locked are until the transaction ends."""
+
+    # Those to be changed or deleted; whether new ones are there already is seen when they are written.
+    UNLOCKED = auto()
+    AT_OLD = auto()  # the same, locked
+    AT_ALL = auto()  # new ones too, locked
+
+
+def plan(requests: Sequence[Request], *, look: Look) -> tuple[Plan, list[Done | Refusal]]:
     """What writes, no two of the same item, will make of the items, and an answer for each in their order.
 
-    A refused one will write nothing. On demand the items that are there are locked until the transaction ends, in an
-    order that all share; otherwise the new ones are not even looked for.
+    A refused one will write nothing. Items are locked in an order that all share.
     """
-    places = [request.place for request in requests if locked or request.method != Method.POST]
-    stored = _stored(places, locked=locked)
+    places = [request.place for request in requests if look is Look.AT_ALL or request.method != Method.POST]
+    stored = _stored(places, locked=look is not Look.UNLOCKED)
     answers: list[Done | Refusal] = []
     made = Plan([], [], [])
     lists_of = {Method.POST: made.created, Method.PUT: made.changed, Method.PATCH: made.changed}
@@ -256,7 +263,9 @@ def _deleted(request: Request, item: Item) -> tuple[Item, Done]:
 
 def _with_some_key(schema: Schema, payload: JsonObject) -> JsonObject:
     field = schema.key_field
-    if field not in payload and "string" not in json_schemas.compiled(schema).key_types:
+    if field in payload:
+        return payload
+    if "string" not in json_schemas.compiled(schema).key_types:
         raise KeyFieldInvalid(f"The key '{field}' is an integer in this schema: send one.", field=field)
     return keys.with_key(payload, field=field, value=str(uuid.uuid7()))
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from blockforger.backend import bulk, deadlocks, items, keys, records, settlements, signals
 from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
-from blockforger.backend.items import Done
+from blockforger.backend.items import Done, Look
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
@@ -125,15 +125,14 @@ def _at_once(operation: Operation) -> Outcome | None:
 
     What is read for it is read without a lock; the statement looks whether it is still so.
     """
-    # A list is read by a cursor, which needs a transaction.
-    if operation.idempotency_key or operation.is_bulk or operation.page or not settlements.can_be_at_once():
+    if not _can_be_at_once(operation):
         return None
     admission = admit_as_kept(operation)
     if isinstance(admission, Rejected):
         return None
     if admission.method == Method.GET and operation.preconditions == UNCONDITIONAL and keys.is_possible(operation.key):
         return _read_at_once(operation, admission)
-    plan, answers = _planned([Case(operation, admission)], locked=False)
+    plan, answers = _planned([Case(operation, admission)], look=Look.UNLOCKED)
     deeds = list(_deeds([Case(operation, admission)], answers))
     try:
         told = _told(deeds)
@@ -144,6 +143,12 @@ def _at_once(operation: Operation) -> Outcome | None:
         return None
     _announce_commit(deeds, told)
     return _outcome(operation, answers[operation.id], _balances(deeds, written.accounts)[operation.id])
+
+
+def _can_be_at_once(operation: Operation) -> bool:
+    # A list is read by a cursor, which needs a transaction.
+    is_more = operation.idempotency_key or operation.is_bulk or operation.page
+    return settlements.can_be_at_once() and not is_more
 
 
 def _read_at_once(operation: Operation, admission: Admitted) -> Outcome | None:
@@ -211,29 +216,40 @@ def _apart(cases: Iterable[Case]) -> tuple[list[Case], list[Case]]:
 
 
 def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
-    """In one transaction, which is begun anew, from what is known by then, if the database undoes it."""
+    """In one transaction, which is begun anew, from what is known by then, if the database undoes it.
+
+    One operation alone, of which this is the first try, does not look whether its new items are there: if one is, it is
+    its own time that is lost.
+    """
     known = [cases]
     operations = [case.operation for case in cases]
-    return deadlocks.retried(lambda: _transact(known.pop() if known else _admitted(operations)))
+    hopes = len(cases) == 1 and settlements.can_be_at_once() and not _can_be_at_once(operations[0])
+
+    def attempt() -> dict[uuid.UUID, Outcome]:
+        if known:
+            return _transact(known.pop(), look=Look.AT_OLD if hopes else Look.AT_ALL)
+        return _transact(_admitted(operations), look=Look.AT_ALL)
+
+    return deadlocks.retried(attempt)
 
 
-def _transact(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
+def _transact(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]:
     while True:
         if not any(records.is_recorded(*case) or isinstance(case.admission, Admitted) for case in cases):
-            _, answers = _planned(cases, locked=False)  # refusals that nobody records
+            _, answers = _planned(cases, look=Look.UNLOCKED)  # refusals that nobody records
             return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
         try:
             with transaction.atomic(durable=True):
-                return _carry_out(cases)
+                return _carry_out(cases, look=look)
         except _Undone as undone:
             cases = [Case(case.operation, undone.rejected.get(case.operation.id, case.admission)) for case in cases]
 
 
-def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
+def _carry_out(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]:
     """Locks in the order records, items, accounts; accounts last, because all of a tenant's writers queue for them."""
     entered = records.enter(cases, cost=COST)
     fresh = [case for case in cases if case.operation.id not in entered.settled]
-    plan, answers = _planned(fresh, locked=True)
+    plan, answers = _planned(fresh, look=look)
     deeds = list(_deeds(fresh, answers))
     told = [*_told(deeds), *_feedback(fresh, answers, entered.new)]
     try:
@@ -249,7 +265,7 @@ def _carry_out(cases: Sequence[Case]) -> dict[uuid.UUID, Outcome]:
     return entered.settled | outcomes
 
 
-def _planned(cases: Iterable[Case], *, locked: bool) -> tuple[items.Plan, dict[uuid.UUID, list[Done] | Refusal]]:
+def _planned(cases: Iterable[Case], *, look: Look) -> tuple[items.Plan, dict[uuid.UUID, list[Done] | Refusal]]:
     """Read what is to be read, plan what is to be written, and give the answer to each operation."""
     answers: dict[uuid.UUID, list[Done] | Refusal] = {}
     writes: list[tuple[Operation, Admitted]] = []
@@ -260,7 +276,7 @@ def _planned(cases: Iterable[Case], *, locked: bool) -> tuple[items.Plan, dict[u
             answers[operation.id] = _read(*admission.requests)
         else:
             writes.append((operation, admission))
-    plan, planned = _plan(writes, locked=locked)
+    plan, planned = _plan(writes, look=look)
     return plan, answers | planned
 
 
@@ -272,11 +288,11 @@ def _read(request: Request) -> list[Done] | Refusal:
 
 
 def _plan(
-    writes: Sequence[tuple[Operation, Admitted]], *, locked: bool
+    writes: Sequence[tuple[Operation, Admitted]], *, look: Look
 ) -> tuple[items.Plan, dict[uuid.UUID, list[Done] | Refusal]]:
     _check_sizes(writes)
     requests = [request for _, admission in writes for request in admission.requests]
-    plan, planned = items.plan(requests, locked=locked)
+    plan, planned = items.plan(requests, look=look)
     each = iter(planned)
     answers: dict[uuid.UUID, list[Done] | Refusal] = {}
     spoilt: dict[uuid.UUID, Rejected] = {}

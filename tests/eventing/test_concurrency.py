@@ -255,12 +255,12 @@ def test_publishers_at_the_same_moment_send_each_event_once_and_in_order(key: st
 def test_a_deadlock_is_tried_again_and_no_fault(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     carry_out, failures = operations._carry_out, iter(["40P01", "40001"])
 
-    def deadlocked(*args: Any) -> Any:
+    def deadlocked(*args: Any, **options: Any) -> Any:
         for sqlstate in failures:
             cause = Exception()
             cause.sqlstate = sqlstate  # type: ignore[attr-defined]
             raise OperationalError from cause
-        return carry_out(*args)
+        return carry_out(*args, **options)
 
     monkeypatch.setattr(operations, "_carry_out", deadlocked)
     assert handle(json.dumps(envelope(Ask("POST", FLUFFY, api_key=key)))) is Disposition.CARRIED_OUT

@@ -134,7 +134,7 @@ class TestWhatTheSenderIsTold:
 
     @pytest.mark.django_db(transaction=True)
     def test_nothing_of_an_event_whose_transaction_fails(self, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(operations, "_carry_out", lambda *_: 1 / 0)
+        monkeypatch.setattr(operations, "_carry_out", lambda *_, **__: 1 / 0)
         assert send(key) is Disposition.FAILED
         assert details() == []
 

@@ -1,6 +1,6 @@
 """A consumer as it is usually written: one message at a time, the ORM, no dedupe, one delete each.
 
-Usage: python app.py migrate | python app.py consume QUEUE | python app.py create NUMBER | python app.py create-bare NUMBER
+Usage: python app.py migrate | consume QUEUE | create NUMBER | create-bare NUMBER
 
 The third writes in a loop, as it is done without bulk requests: item, bill, ledger's entry and event. The last leaves
 the items alone.
