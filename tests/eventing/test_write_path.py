@@ -62,11 +62,16 @@ def test_a_read_with_a_condition_takes_one_more(key: str) -> None:
     assert statements(lambda: over_rest(ask)) == expected
 
 
+def looked_for(method: str) -> int:
+    """How many statements it takes to see what is there: whether a new item is, PostgreSQL says when it is written."""
+    return 0 if method == "POST" and connection.vendor == "postgresql" else 1
+
+
 def test_a_write_that_may_be_repeated_takes_few_more(key: str, written: int) -> None:
     ask = Ask("POST", FLUFFY, api_key=key, headers={"Idempotency-Key": "once"})
     lock = 1 if connection.vendor == "postgresql" else 0
     # the record, and the answer on it
-    assert statements(lambda: over_rest(ask)) == (1, 1 + written + 2 + lock)
+    assert statements(lambda: over_rest(ask)) == (1, looked_for("POST") + written + 2 + lock)
     assert statements(lambda: over_rest(ask)) == (1, 2 + lock)
 
 
@@ -75,7 +80,7 @@ def test_an_event_takes_few_statements(key: str, method: str, written: int) -> N
     payload = FLUFFY if method == "POST" else changing(method)
     body = json.dumps(envelope(Ask(method, payload, api_key=key)))
     # the record, the item, and what is written
-    assert statements(lambda: handle(body)) == (1, 2 + written)
+    assert statements(lambda: handle(body)) == (1, 1 + looked_for(method) + written)
 
 
 def test_a_redelivered_event_only_finds_its_record(key: str) -> None:
