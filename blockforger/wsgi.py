@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -46,3 +47,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
 django.setup(set_prefix=False)  # as get_wsgi_application does
 
 application = Application()
+
+# What is there by now is there to stay: looking through it for garbage would be a part of what requests take.
+gc.collect()
+gc.freeze()

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from blockforger.backend.json_values import JsonObject
     from blockforger.backend.signals import ItemWritten
     from eventing.answers import Answer
     from eventing.entries import Ready
@@ -63,12 +62,15 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     )
     if not matching:
         return []
-    whole = _detail(written, written.payload)
+    whole = _detail(written, written.payload_text or json_values.compact(written.payload))
     item_urn = f"urn:blockforger:item:{written.tenant.name}:{written.schema.name}:{quote(written.item_key, safe='')}"
     events = []
     for place, rule in enumerate(matching):
         stream = lanes.stream_of(written.tenant.name, written.schema.name, written.item_key, rule.eventbridge_arn)
-        detail = _detail(written, rules.payload_of(rule, written.schema, written.payload)) if rule.projection else whole
+        detail = whole
+        if rule.projection:
+            payload = rules.payload_of(rule, written.schema, written.payload)
+            detail = _detail(written, json_values.compact(payload))
         written.told.add(detail, item_urn, written.item_key, rule.source)
         events.append(
             _NEW_EVENT(
@@ -92,10 +94,8 @@ def events_of(written: ItemWritten, **_: object) -> list[OutboxEvent]:
     return events
 
 
-def _detail(written: ItemWritten, payload: JsonObject) -> str:
-    return json_values.compact(
-        event_format.detail_of(written.tenant.name, written.schema.name, written.method, payload)
-    )
+def _detail(written: ItemWritten, payload: str) -> str:
+    return event_format.text_of_detail(written.tenant.name, written.schema.name, written.method, payload)
 
 
 def nudge(**_: object) -> None:

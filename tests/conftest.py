@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from django.test import TransactionTestCase
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from eventing import aws as aws_clients
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 
 # How long an example takes says more about the machine than about the code.
-hypothesis_settings.register_profile("no deadline", deadline=None)
-hypothesis_settings.load_profile("no deadline")
+# Neither how long an example takes on this machine today, nor how many were drawn that a test has no use for, is a fault.
+hypothesis_settings.register_profile(
+    "steady", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+hypothesis_settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 # (eventing's tests compute it).
 EVENT_OVERHEAD = 6_144
 
+_LARGEST_TEXT_KEPT = 16 * 1024
+"""Bytes."""
+
 _NEW_ITEM = NewRows(Item)
 _ITEM = Columns(Item, "id", "schema", "key", "payload", "version")
 
@@ -60,6 +63,8 @@ class Request(NamedTuple):
     payload: JsonObject
     preconditions: Preconditions = UNCONDITIONAL
     page: Query | None = None
+    # The payload of a write as compact JSON, if it is not large: of many, the texts would be as much as the payloads.
+    text: str = ""
 
     @classmethod
     def read(
@@ -79,12 +84,13 @@ class Request(NamedTuple):
             raise PayloadNotObject
         if method == Method.POST:
             payload = _with_some_key(schema, payload)
-        size = _check_size(payload)
+        text = json_values.compact(payload)
+        size = _check_size(text)
         named = _key_named(schema.key_field, key, payload)
         # Here, where no lock is held, if it is known already what the item will be.
         if method == Method.POST or (method == Method.PUT and schema.key_field in payload):
             _check_fit(schema, payload, size)
-        return cls(schema, method, named, payload, preconditions)
+        return cls(schema, method, named, payload, preconditions, text=text if size <= _LARGEST_TEXT_KEPT else "")
 
     @property
     def place(self) -> Place:
@@ -102,6 +108,8 @@ class Done(NamedTuple):
     item: Item | None = None
     # What was stored before a write; None if nothing was.
     before: JsonObject | None = None
+    # `event_payload` as compact JSON, if it is known.
+    event_text: str = ""
 
     @property
     def item_key(self) -> str:
@@ -235,7 +243,7 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
     item = _NEW_ITEM(schema_id=schema, key=key, payload=request.payload)
-    return item, Done(HTTPStatus.CREATED, request.payload, request.payload, item)
+    return item, Done(HTTPStatus.CREATED, request.payload, request.payload, item, event_text=request.text)
 
 
 def _changed(request: Request, item: Item) -> tuple[Item, Done]:
@@ -245,14 +253,15 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
         item.payload = merged(item.payload, sent)
-        _check_fit(request.schema, item.payload, _check_size(item.payload))
+        _check_fit(request.schema, item.payload, _check_size(json_values.compact(item.payload)))
     else:
         item.payload = sent
         if sent is not request.payload:  # or it was checked at the door
             _check_fit(request.schema, sent)
     item.version += 1
     item.updated_at = timezone.now()
-    return item, Done(HTTPStatus.OK, item.payload, sent, item, before)
+    text = request.text if sent is request.payload else ""
+    return item, Done(HTTPStatus.OK, item.payload, sent, item, before, event_text=text)
 
 
 def _deleted(request: Request, item: Item) -> tuple[Item, Done]:
@@ -282,10 +291,10 @@ def _key_named(field: str, key: str | None, payload: JsonObject) -> str:
     return sent
 
 
-def _check_size(payload: JsonObject) -> int:
-    """How many bytes it is as JSON text. Raises PayloadTooLarge."""
+def _check_size(text: str) -> int:
+    """How many bytes a payload is, given as compact JSON. Raises PayloadTooLarge."""
     limit = settings.BLOCKFORGER_MAX_EVENT_BYTES - EVENT_OVERHEAD
-    size = len(json_values.compact(payload).encode())
+    size = len(text.encode())
     if size > limit:
         raise PayloadTooLarge(limit=limit)
     return size

@@ -413,6 +413,7 @@ def _announce(deed: Deed, done: Done, sequence: int, at: datetime, told: Told) -
         method=deed.admission.method,
         item_key=done.item_key,
         payload=done.event_payload,
+        payload_text=done.event_text,
         sequence=sequence,
         operation=deed.operation.id,
         at=at,

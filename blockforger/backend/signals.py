@@ -56,6 +56,8 @@ class ItemWritten:
     # The item as it was stored before, None of a POST; and as it is stored then, None of a DELETE.
     before: JsonObject | None
     after: JsonObject | None
+    # `payload` as compact JSON, if it was written out before; empty if not.
+    payload_text: str = ""
     # Of all writes of the operation: receivers count there what their rows hold.
     told: Told = field(default_factory=Told)
 
