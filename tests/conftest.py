@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 
-# How long an example takes says more about the machine than about the code.
-# Neither how long an example takes on this machine today, nor how many were drawn that a test has no use for, is a fault.
+# How long an example takes says more about the machine than about the code, and how many are drawn that a test has no
+# use for is chance.
 hypothesis_settings.register_profile(
     "steady", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )

@@ -185,7 +185,7 @@ WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
 
 
 @given(body=st.binary(min_size=1, max_size=200), secret=WORDS, token=st.none() | WORDS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("path", ["", "/a/b", "/a%20b/~c"])
 def test_a_signature_is_botocores(server: Server, path: str, body: bytes, secret: str, token: str | None) -> None:
     credentials = Credentials("test", secret, token)

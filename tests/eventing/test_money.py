@@ -210,7 +210,7 @@ STEPS = st.one_of(
 
 
 @given(steps=st.lists(STEPS, max_size=12))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_after_any_operations_on_both_doors_the_money_adds_up(steps: list[int | Step]) -> None:
     bank = Bank(50)
     for step in steps:

@@ -19,7 +19,7 @@ NUMBERS = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 
 @given(st.lists(st.tuples(NUMBERS, TEXTS), min_size=1, max_size=5))
 @example([(0, ""), (1, "NULL"), (2, '"'), (3, "\\"), (4, "{a,b}"), (5, " \n\t"), (6, "ä\U0001f600"), (7, "%s %(x)s")])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_texts_and_numbers_are_what_they_were(rows: list[tuple[int, str]]) -> None:
     table, values = value_rows.table("given", ("number", "words"), rows)
     with connection.cursor() as cursor:
