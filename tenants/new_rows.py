@@ -23,21 +23,14 @@ class NewRows(Generic[M]):
 
     def __call__(self, **values: Any) -> M:
         """A row with these values by column; the others have their defaults. Raises KeyError for an unknown column."""
-        if not values.keys() <= self._columns:
-            raise KeyError(*(values.keys() - self._columns))
         row = self._model.__new__(self._model)
-        state = row.__dict__
-        state["_state"] = ModelState()
-        state.update(self._defaults)
+        row.__dict__ = state = {"_state": ModelState(), **self._defaults, **values}
+        if len(state) > len(self._defaults) + 1:
+            raise KeyError(*(values.keys() - self._defaults.keys()))
         for column, default in self._made_each_time:
             if column not in values:
                 state[column] = default()
-        state.update(values)
         return row
-
-    @cached_property
-    def _columns(self) -> set[str]:
-        return {field.attname for field in self._model._meta.concrete_fields}
 
     @cached_property
     def _defaults(self) -> dict[str, Any]:

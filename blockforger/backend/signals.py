@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from django.dispatch import Signal
 
@@ -33,13 +33,12 @@ class Told:
 
     def add(self, *texts: str) -> None:
         """Count a row that holds the texts. Raises EventsTooLarge."""
-        self.bytes += _OVERHEAD + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        self.bytes += _OVERHEAD + sum([len(text) if text.isascii() else len(text.encode()) for text in texts])
         if self.bytes > MAX_TOLD_BYTES:
             raise EventsTooLarge(limit=MAX_TOLD_BYTES)
 
 
-@dataclass(frozen=True, slots=True)
-class ItemWritten:
+class ItemWritten(NamedTuple):
     """A write, as its transaction sees it just before it commits."""
 
     tenant: Tenant
@@ -56,15 +55,15 @@ class ItemWritten:
     # The item as it was stored before, None of a POST; and as it is stored then, None of a DELETE.
     before: JsonObject | None
     after: JsonObject | None
+    # Of all writes of the operation: receivers count there what their rows hold.
+    told: Told
     # `payload` as compact JSON, if it was written out before; empty if not.
     payload_text: str = ""
-    # Of all writes of the operation: receivers count there what their rows hold.
-    told: Told = field(default_factory=Told)
 
 
 # Sent inside the transaction with `written`, an ItemWritten. A receiver returns a list of unsaved model instances,
 # which the backend inserts in the same transaction; what a receiver raises undoes the write, a Refusal is its answer.
-item_written = Signal()
+item_written = Signal(use_caching=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ class EventSettled:
 
 # Sent inside the transaction with `settled`, an EventSettled, once for each event: not when it comes again. Receivers
 # answer as those of `item_written` do.
-event_settled = Signal()
+event_settled = Signal(use_caching=True)
 
 # Sent after the commit of a transaction in which rows of such receivers were inserted, without arguments.
 rows_committed = Signal()

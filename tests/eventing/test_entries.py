@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from blockforger.backend import items, json_values, keys
 from blockforger.backend.models import Method, Schema
-from blockforger.backend.signals import ItemWritten
+from blockforger.backend.signals import ItemWritten, Told
 from eventing import answers, backoff, entries, outbox, rules
 from eventing.answers import Verdict
 from eventing.entries import Ready
@@ -64,7 +64,7 @@ def test_the_largest_payload_that_the_door_lets_in_fits_into_an_entry_of_any_rul
     payload["x"] = "x" * (limit - len(json_values.compact(payload).encode()))
     written = ItemWritten(
         tenant=tenant, schema=schema, method=Method.DELETE, item_key=key, payload=payload, sequence=2**63 - 1,
-        operation=OutboxEvent().id, at=timezone.now(), before=payload, after=None,
+        operation=OutboxEvent().id, at=timezone.now(), before=payload, after=None, told=Told(),
     )  # fmt: skip
     (largest,) = outbox.events_of(written)
     assert entries.size_of(largest) <= settings.BLOCKFORGER_MAX_EVENT_BYTES
