@@ -117,8 +117,9 @@ class Done(NamedTuple):
 
     @property
     def etag(self) -> str:
-        """The item's ETag; none of a list, nor of an item that is gone."""
-        return self.item.etag if self.item and self.status != HTTPStatus.NO_CONTENT else ""
+        """The item's ETag; none of a list, of an item that is gone, or of one whose number nobody is told."""
+        has_one = self.item and self.item.pk and self.status != HTTPStatus.NO_CONTENT
+        return self.item.etag if self.item and has_one else ""
 
 
 UNSEEN = Done(HTTPStatus.OK, None, {})

@@ -360,12 +360,17 @@ def _announce_commit(deeds: Sequence[Deed], told: Sequence[Model]) -> None:
         transaction.on_commit(partial(rows_committed.send, sender=None), robust=True)
 
 
-def _settlement(plan: items.Plan, deeds: Iterable[Deed], told: list[Model]) -> Settlement:
+def _settlement(plan: items.Plan, deeds: Sequence[Deed], told: list[Model]) -> Settlement:
     claims: dict[int, balances.Claim] = {}
     for deed in deeds:
         claim = balances.Claim(tokens=deed.cost, numbers=len(deed.done) if deed.is_write else 0)
         claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
-    return Settlement(plan.created, plan.changed, plan.gone, claims, told)
+    return Settlement(plan.created, plan.changed, plan.gone, claims, told, numbers_are_told=any(map(_has_etag, deeds)))
+
+
+def _has_etag(deed: Deed) -> bool:
+    """Whether the caller is told the ETag of the item: not of each of many, nor is an event."""
+    return deed.operation.origin == Origin.API and not deed.operation.is_bulk
 
 
 def _balances(deeds: Iterable[Deed], accounts: Mapping[int, balances.Debit]) -> dict[uuid.UUID, int]:

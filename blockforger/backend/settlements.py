@@ -52,11 +52,14 @@ class Settlement:
     rows: Sequence[Model]
     # An item that must be there: a schema's number and a key. Only where the settlement is a transaction of its own.
     read: tuple[int, str] | None = None
+    # Whether somebody is told the numbers of the new items.
+    numbers_are_told: bool = True
 
 
 def settle(settlement: Settlement) -> dict[int, Debit]:
-    """Write it in the caller's transaction, and give the accounts as they were, by tenant. New items get their keys.
+    """Write it in the caller's transaction, and give the accounts as they were, by tenant.
 
+    New items get their numbers, if these are told.
     Locks the items, then the accounts in the order of their tenants. Raises NotCovered for accounts that hold too
     little, and Overtaken if an item is no longer as it was: the transaction has then to be undone.
     """
@@ -147,6 +150,7 @@ class _Shape(NamedTuple):
     rows: tuple[tuple[type[Model], int], ...]
     is_at_once: bool
     reads: bool
+    tells_numbers: bool
 
 
 def _one_or_many(things: Sized) -> int:
@@ -166,6 +170,7 @@ def _write(settlement: Settlement, tenant: Tenant | None) -> Written:
         rows=tuple((model, _one_or_many(of_model)) for model, of_model in by_model.items()),
         is_at_once=tenant is not None,
         reads=settlement.read is not None,
+        tells_numbers=settlement.numbers_are_told and bool(settlement.created),
     )
     parameters = [*_parameters(settlement, by_model, tenant)]
     accounts: dict[int, Debit] = {}
@@ -181,8 +186,9 @@ def _write(settlement: Settlement, tenant: Tenant | None) -> Written:
             read = Item(id=first, schema_id=schema, key=key, payload=json.loads(text), version=second)
         else:
             items = first
-    for item in settlement.created:
-        item.pk = places.get((item.schema_id, item.key))
+    if shape.tells_numbers:
+        for item in settlement.created:
+            item.pk = places.get((item.schema_id, item.key))
     return Written(items, accounts, read)
 
 
@@ -242,7 +248,7 @@ def _statement(shape: _Shape) -> str:
     told = ["SELECT 'account', tenant_id, balance, sequence, NULL::text FROM account"]
     if shape.reads:
         told.append("SELECT 'found', id, version, NULL::bigint, payload::text FROM found")
-    if shape.created:
+    if shape.tells_numbers:
         told.append("SELECT 'created', schema_id, id, NULL::bigint, key FROM created")
     told.append(f"SELECT 'items', {items}, NULL::bigint, NULL::bigint, NULL::text")
     return f"WITH {', '.join(parts)} {' UNION ALL '.join(told)}"
