@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.http import HttpRequest
 from django.urls import get_resolver
+
+from blockforger import garbage
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -47,7 +48,4 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
 django.setup(set_prefix=False)  # as get_wsgi_application does
 
 application = Application()
-
-# What is there by now is there to stay: looking through it for garbage would be a part of what requests take.
-gc.collect()
-gc.freeze()
+garbage.settle_down()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from blockforger import garbage
 from eventing import aws, consuming
 from eventing.consuming import Disposition
 
@@ -56,6 +57,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         # Daemons: a poll that waits for messages has nothing in hand, and need not be waited for.
         broken = threading.Event()
+        garbage.settle_down()
         for consumer in consumers:
             threading.Thread(target=_run, args=(consumer, stopping, broken), name="consumer", daemon=True).start()
         stopping.wait()

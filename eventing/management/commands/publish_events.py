@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
+from blockforger import garbage
 from eventing import publishing
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
+        garbage.settle_down()
         self.stderr.write("publish_events: watching the outbox")
         publishing.run(stopping, interval=options["interval"])
 
