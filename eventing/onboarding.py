@@ -17,8 +17,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from blockforger.backend import example_payloads
+from blockforger.backend.deeds import COST
 from blockforger.backend.models import Method, Schema
-from blockforger.backend.operations import COST
 from eventing.models import EventBus, OutboxEvent, OutboxStatus
 from tenants.models import Permission, TokenAccount
 

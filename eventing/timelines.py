@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from blockforger.backend.deeds import COST
 from blockforger.backend.models import Item, OperationRecord
-from blockforger.backend.operations import COST
 from eventing import event_sources, replays
 from eventing.event_lists import Received
 from eventing.models import OutboxEvent

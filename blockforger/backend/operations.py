@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import count, islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import uuid_utils.compat as uuid
 from django.db import transaction
-from django.utils import timezone
 
-from blockforger.backend import bulk, deadlocks, items, keys, records, settlements, signals
+from blockforger.backend import bulk, deadlocks, items, keys, records, settlements
 from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
+from blockforger.backend.deeds import COST, Crowded, Deed, Undone, feedback_on, tell_of_commit, told_of
 from blockforger.backend.items import Done, Look
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
-from blockforger.backend.problems import problem_of, status_of
 from blockforger.backend.settlements import Settlement
-from blockforger.backend.signals import EventSettled, ItemWritten, Told, event_settled, item_written, rows_committed
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from django.db.models import Model
 
     from blockforger.backend.items import Request
-    from blockforger.backend.json_values import JsonObject, JsonValue
+    from blockforger.backend.json_values import JsonValue
     from blockforger.backend.list_queries import Query
-    from blockforger.backend.models import OperationRecord
-    from tenants.models import LedgerEntry, Tenant
-
-COST = 10
-"""What an operation costs, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,44 +61,6 @@ class Case(NamedTuple):
     admission: Admitted | Rejected
 
 
-class Deed(NamedTuple):
-    """An operation that was carried out, but for its bill."""
-
-    operation: Operation
-    admission: Admitted
-    done: list[Done]
-
-    @property
-    def tenant(self) -> Tenant:
-        return self.admission.tenant
-
-    @property
-    def is_write(self) -> bool:
-        return self.admission.method != Method.GET
-
-    @property
-    def cost(self) -> int:
-        return COST * len(self.done)
-
-    @property
-    def reference(self) -> str:
-        """What the bill says that it is for."""
-        items_of_many = f", {len(self.done):,} items" if self.operation.is_bulk else ""
-        return f"{self.operation.method} {self.admission.schema.name}{items_of_many}"
-
-
-class _Undone(Exception):
-    """Not all can be done. What is refused, by operation; without it, the rest can begin anew."""
-
-    def __init__(self, rejected: dict[uuid.UUID, Rejected]) -> None:
-        super().__init__()
-        self.rejected = rejected
-
-
-class _Crowded(Exception):
-    """What is told of several operations is more than one transaction writes. Fewer of them can be done."""
-
-
 def execute(operation: Operation) -> Outcome:
     """Carry the operation out in a transaction of its own, at most once per idempotency key.
 
@@ -135,13 +87,13 @@ def _at_once(operation: Operation) -> Outcome | None:
     plan, answers = _planned([Case(operation, admission)], look=Look.UNLOCKED)
     deeds = list(_deeds([Case(operation, admission)], answers))
     try:
-        told = _told(deeds)
-    except _Undone:
+        told = told_of(deeds)
+    except Undone:
         return None
     written = settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant) if deeds else None
     if written is None:
         return None
-    _announce_commit(deeds, told)
+    tell_of_commit(deeds, told)
     return _outcome(operation, answers[operation.id], _balances(deeds, written.accounts)[operation.id])
 
 
@@ -155,7 +107,7 @@ def _read_at_once(operation: Operation, admission: Admitted) -> Outcome | None:
     """Read an item in the statement that bills it."""
     (request,) = admission.requests
     deeds = [Deed(operation, admission, [items.UNSEEN])]
-    settlement = replace(_settlement(items.Plan([], [], []), deeds, _told(deeds)), read=request.place)
+    settlement = replace(_settlement(items.Plan([], [], []), deeds, told_of(deeds)), read=request.place)
     written = settlements.settle_at_once(settlement, admission.tenant)
     if written is None or written.read is None:
         return None
@@ -186,7 +138,7 @@ def in_turn(operations: Sequence[Operation]) -> Iterator[dict[uuid.UUID, Outcome
         now, others = now[:at_most], [*now[at_most:], *others]
         try:
             committed = _execute(now)
-        except _Crowded:
+        except Crowded:
             at_most = len(now) // 2
         else:
             cases = others
@@ -241,7 +193,7 @@ def _transact(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]:
         try:
             with transaction.atomic(durable=True):
                 return _carry_out(cases, look=look)
-        except _Undone as undone:
+        except Undone as undone:
             cases = [Case(case.operation, undone.rejected.get(case.operation.id, case.admission)) for case in cases]
 
 
@@ -251,12 +203,12 @@ def _carry_out(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]
     fresh = [case for case in cases if case.operation.id not in entered.settled]
     plan, answers = _planned(fresh, look=look)
     deeds = list(_deeds(fresh, answers))
-    told = [*_told(deeds), *_feedback(fresh, answers, entered.new)]
+    told = [*told_of(deeds), *feedback_on(fresh, answers, entered.new)]
     try:
         accounts = settlements.settle(_settlement(plan, deeds, told))
     except balances.NotCovered as error:
-        raise _Undone(_rejected(deeds, error.balances)) from error
-    _announce_commit(deeds, told)
+        raise Undone(_rejected(deeds, error.balances)) from error
+    tell_of_commit(deeds, told)
     held = _balances(deeds, accounts)
     outcomes = {
         operation.id: _outcome(operation, answers[operation.id], held.get(operation.id)) for operation, _ in fresh
@@ -306,7 +258,7 @@ def _plan(
         else:
             answers[operation.id] = [part for part in parts if isinstance(part, Done)]
     if spoilt:
-        raise _Undone(spoilt)  # others of its items are in the plan
+        raise Undone(spoilt)  # others of its items are in the plan
     return plan, answers
 
 
@@ -317,7 +269,7 @@ def _check_sizes(writes: Iterable[tuple[Operation, Admitted]]) -> None:
             try:
                 items.check_size_together(admission.requests)
             except Refusal as refusal:
-                raise _Undone({operation.id: Rejected(refusal, admission.tenant)}) from refusal
+                raise Undone({operation.id: Rejected(refusal, admission.tenant)}) from refusal
 
 
 def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refusal]) -> Iterator[Deed]:
@@ -325,39 +277,6 @@ def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refus
         answer = answers[operation.id]
         if not isinstance(answer, Refusal) and isinstance(admission, Admitted):
             yield Deed(operation, admission, answer)
-
-
-def _told(deeds: Sequence[Deed]) -> list[Model]:
-    """What the ledger and the listeners have to say, counted from the accounts as they are when it is written.
-
-    Raises _Undone for an operation of which they have too much to say, and _Crowded if it is too much of all.
-    """
-    told_bytes = 0
-    spent: dict[int, int] = defaultdict(int)
-    numbers: dict[int, Iterator[int]] = defaultdict(partial(count, 1))
-    now = timezone.now()
-    told: list[Model] = []
-    for deed in deeds:
-        tenant = deed.tenant.pk
-        spent[tenant] += deed.cost
-        sequences = list(islice(numbers[tenant], len(deed.done))) if deed.is_write else []
-        told.append(_ledger_entry(deed, -spent[tenant], sequences[-1] if sequences else None))
-        of_deed = Told()
-        try:
-            for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
-                told += _announce(deed, done, sequence, now, of_deed)
-        except Refusal as refusal:
-            raise _Undone({deed.operation.id: Rejected(refusal, deed.tenant)}) from refusal
-        told_bytes += of_deed.bytes
-        if told_bytes > signals.MAX_TOLD_BYTES and len(deeds) > 1:
-            raise _Crowded
-    return told
-
-
-def _announce_commit(deeds: Sequence[Deed], told: Sequence[Model]) -> None:
-    if len(told) > len(deeds):  # more than the ledger's entries
-        # Robust: it is committed by then, and no fault of a receiver may be answered as one of the operation.
-        transaction.on_commit(partial(rows_committed.send, sender=None), robust=True)
 
 
 def _settlement(plan: items.Plan, deeds: Sequence[Deed], told: list[Model]) -> Settlement:
@@ -397,65 +316,6 @@ def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID,
             refusal = NotEnoughTokens(balance=left[tenant.pk], cost=deed.cost)
             rejected[deed.operation.id] = Rejected(refusal, tenant)
     return rejected
-
-
-def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> LedgerEntry:
-    return balances.debit_entry(
-        deed.tenant.pk,
-        cost=deed.cost,
-        balance_after=balance_after,
-        operation=deed.operation.id,
-        sequence=sequence,
-        api_key_prefix=deed.admission.api_key.prefix,
-        reference=deed.reference,
-    )
-
-
-def _announce(deed: Deed, done: Done, sequence: int, at: datetime, told: Told) -> list[Model]:
-    written = ItemWritten(
-        tenant=deed.tenant,
-        schema=deed.admission.schema,
-        method=deed.admission.method,
-        item_key=done.item_key,
-        payload=done.event_payload,
-        payload_text=done.event_text,
-        sequence=sequence,
-        operation=deed.operation.id,
-        at=at,
-        before=done.before,
-        after=cast("JsonObject | None", done.body),  # a write is answered with the item
-        told=told,
-    )
-    return _rows(item_written.send(sender=ItemWritten, written=written))
-
-
-def _feedback(
-    cases: Iterable[Case],
-    answers: Mapping[uuid.UUID, list[Done] | Refusal],
-    entered: Mapping[uuid.UUID, OperationRecord],
-) -> Iterator[Model]:
-    now = timezone.now()
-    for operation, admission in cases:
-        if operation.origin == Origin.EVENT and admission.tenant is not None:
-            record, answer = entered[operation.id], answers[operation.id]
-            problem = problem_of(answer, operation.origin) if isinstance(answer, Refusal) else None
-            status = answer[0].status if isinstance(answer, list) else status_of(type(answer), operation.origin)
-            settled = EventSettled(
-                tenant=admission.tenant,
-                event_id=record.idempotency_key,
-                method=record.method,
-                schema_name=record.schema_name,
-                status=status,
-                problem=problem,
-                item_key=record.item_key,
-                at=now,
-            )
-            yield from _rows(event_settled.send(sender=EventSettled, settled=settled))
-
-
-def _rows(answers: Iterable[tuple[object, object]]) -> list[Model]:
-    """What receivers answered; Django's types take it for texts."""
-    return [row for _, rows_of_receiver in answers for row in cast("list[Model]", rows_of_receiver)]
 
 
 def _outcome(operation: Operation, answer: list[Done] | Refusal, balance: int | None = None) -> Outcome:

@@ -11,7 +11,7 @@ from django.db.models import Sum
 from django.db.models.functions import TruncDate
 from django.utils import timezone
 
-from blockforger.backend.operations import COST
+from blockforger.backend.deeds import COST
 from tenants import by_time
 from tenants.models import EntryKind, LedgerEntry, TokenAccount
 
