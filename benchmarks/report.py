@@ -60,7 +60,7 @@ RATIOS = (
         "POST of 1,000 items over HTTP, billed, an event each / an ORM loop that leaves the same",
         20,
     ),
-    Goal("bulk_vs_bare_orm_loop", "the same without events / an ORM loop that leaves the items alone, unbilled"),
+    Goal("bulk_vs_bare_orm_loop", "the same without events / an ORM loop that leaves nothing but the items"),
     Goal("two_publishers", "two publishers / one, where AWS answers after 15 ms", 1.6),
     Goal("two_publishers_at_once", "the same where it answers at once"),
     Goal("two_consumers", "two consumers / one", 1.6),

@@ -48,4 +48,5 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
 django.setup(set_prefix=False)  # as get_wsgi_application does
 
 application = Application()
+_ = get_resolver().url_patterns  # loaded now, not by the first request
 garbage.settle_down()

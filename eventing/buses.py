@@ -41,8 +41,8 @@ _REFUSED_BASE, _REFUSED_CAP = timedelta(seconds=15), timedelta(minutes=15)
 _OPEN_BASE, _OPEN_CAP = timedelta(seconds=5), timedelta(minutes=2)
 _MISSING_BASE = timedelta(seconds=15)
 
-# Of each round: Django would compose it anew each time.
-_TRUST = """
+# A bus that takes an event is trusted. Of each round: Django would compose it anew each time.
+TRUST = """
 UPDATE eventing_eventbus SET refusals = 0, failures = 0, paused_until = NULL, pause_reason = ''
 WHERE missing_since IS NULL AND (refusals > 0 OR failures > 0) AND arn IN (SELECT arn FROM {taking})
 """
@@ -274,18 +274,13 @@ def note_answers(answers: Iterable[tuple[str, Answer]], now: datetime, *, is_pro
     _note_good_signs(accepted - refusals.keys(), answered - accepted - refusals.keys(), is_probe=is_probe)
 
 
-def trusted(accepting: Collection[str]) -> tuple[str, dict[str, str]]:
-    """The statement that trusts buses which took an event, and its parameters. It changes none that is well."""
-    taking, arns = value_rows.table("taking", ("arn",), [(arn,) for arn in accepting])
-    return _TRUST.format(taking=taking), arns
-
-
 def _note_good_signs(accepted: Collection[str], answered: Collection[str], *, is_probe: bool) -> None:
     """A bus that takes an event is trusted; one that answers closes its breaker, even if it did not like the event."""
     there = EventBus.objects.filter(missing_since=None)
     if accepted:
+        taking, arns = value_rows.table("taking", ("arn",), [(arn,) for arn in accepted])
         with connection.cursor() as cursor:
-            cursor.execute(*trusted(accepted))
+            cursor.execute(TRUST.format(taking=taking), arns)
     if answered:
         there.filter(arn__in=answered, failures__gt=0, refusals=0).update(failures=0, **_unpaused())
     if answered and is_probe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from django.db import connection, transaction
@@ -39,13 +39,18 @@ _RESULT_FIELDS = [
     "error_code",
     "error_message",
 ]
+# Of the lanes `held`, a query beside it.
 _DELIVER = """
-WITH held AS ({held}){and_trusted}
 UPDATE eventing_outboxevent
 SET status = 'delivered', attempts = attempts + 1, failing_since = NULL, error_code = '', error_message = '',
     delivered_at = %(now)s, eventbridge_id = answer.given
 FROM {answers}
 WHERE eventing_outboxevent.id = answer.id AND eventing_outboxevent.lane IN (SELECT id FROM held)
+"""
+_RECORD = "WITH held AS ({held}) {deliver}"
+_RECORD_AT_ONCE = """
+WITH held AS ({held}), delivered AS ({deliver} RETURNING bus_arn), trusted AS ({trust})
+SELECT count(*) FROM delivered
 """
 
 
@@ -151,16 +156,20 @@ def record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: b
 
 
 def _record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: bool) -> Tally:
-    now = timezone.now()
+    if not results or not lease.fences:
+        return Tally()
     if connection.vendor == "postgresql" and all(answer.verdict is Verdict.ACCEPTED for _, answer in results):
-        trusted = buses.trusted({event.bus_arn for event, _ in results})
-        return Tally(delivered=_deliver(lease, results, now, and_trusted=trusted))
+        return Tally(delivered=_deliver_at_once(lease, results))
     with transaction.atomic():
         held = lanes.lock_held(lease)
         settled = [(event, answer) for event, answer in results if event.lane in held]
         accepted = [(event, answer) for event, answer in settled if answer.verdict is Verdict.ACCEPTED]
         failures = {event.pk: answer for event, answer in settled if answer.verdict is not Verdict.ACCEPTED}
-        _deliver(lease, accepted, now)
+        now = timezone.now()
+        if accepted:
+            held_query, deliver, parameters = _delivery(lease, accepted, now)
+            with connection.cursor() as cursor:
+                cursor.execute(_RECORD.format(held=held_query, deliver=deliver), parameters)
         failed = _fail(failures, now)
         buses.note_answers([(event.bus_arn, answer) for event, answer in settled], now, is_probe=is_probe)
     held_back = sum(answer.verdict is Verdict.BUS_REFUSED for _, answer in failed)
@@ -168,29 +177,29 @@ def _record(lease: Lease, results: Sequence[tuple[Ready, Answer]], *, is_probe: 
     return Tally(delivered=len(accepted), retried=len(failed) - held_back - dead, dead=dead, held=held_back)
 
 
-def _deliver(
-    lease: Lease,
-    accepted: Sequence[tuple[Ready, Answer]],
-    now: datetime,
-    *,
-    and_trusted: tuple[str, dict[str, str]] | None = None,
-) -> int:
-    """Mark those of lanes that are still held, and do what `and_trusted` says. Returns how many there were.
+def _deliver_at_once(lease: Lease, accepted: Sequence[tuple[Ready, Answer]]) -> int:
+    """Record these, and what they say of their buses, but for lanes that were lost. Returns how many are recorded.
 
-    One statement, because a CASE for each row and column would take longer than sending them; and on PostgreSQL
-    nearly always the only one, since each way there and back is a wait for threads that are sending.
+    One statement: each way there and back is a wait for the threads that send. It locks lanes as it comes to them,
+    between one event and the next, and the buses last. Only PostgreSQL can.
     """
-    if not accepted:
-        return 0
+    held, deliver, parameters = _delivery(lease, accepted, timezone.now())
+    trust = buses.TRUST.format(taking="(SELECT bus_arn AS arn FROM delivered) AS taking")
+    with connection.cursor() as cursor:
+        cursor.execute(_RECORD_AT_ONCE.format(held=held, deliver=deliver, trust=trust), parameters)
+        return int(cursor.fetchone()[0])
+
+
+def _delivery(lease: Lease, accepted: Sequence[tuple[Ready, Answer]], now: datetime) -> tuple[str, str, dict[str, Any]]:
+    """The query for the lanes that are still held, the statement that names it `held`, and the parameters of both.
+
+    One statement for all events: a CASE for each row and column would take longer than sending them.
+    """
     given = [(event.pk, answer.event_id) for event, answer in accepted]
     answers, ids = value_rows.table("answer", ("id", "given"), given, ids={"id"})
     held, fences = lanes.held(lease)
-    trusted, arns = and_trusted or ("", {})
-    statement = _DELIVER.format(answers=answers, held=held, and_trusted=trusted and f", trusted AS ({trusted})")
-    with connection.cursor() as cursor:
-        moment = connection.ops.adapt_datetimefield_value(now)
-        cursor.execute(statement, {**fences, **arns, **ids, "now": moment})
-        return int(cursor.rowcount)
+    moment = connection.ops.adapt_datetimefield_value(now)
+    return held, _DELIVER.format(answers=answers), {**fences, **ids, "now": moment}
 
 
 def _fail(failures: Mapping[str, Answer], now: datetime) -> list[tuple[OutboxEvent, Answer]]:

@@ -170,7 +170,7 @@ def publish_some(threads: ThreadPoolExecutor, asides: _Asides, *, at: datetime) 
                 recorded = outbox.record(lease, results)
                 total += recorded
                 if recorded.events < len(results):
-                    break  # somebody else has lanes of ours, and sends on
+                    break  # somebody else has lanes of ours, and sends on; or events are gone, with their tenant
     finally:
         lanes.release(lease.without({event.lane for event in probes.values()}))
     return total

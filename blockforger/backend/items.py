@@ -154,12 +154,14 @@ class Plan:
 
 
 class Look(Enum):
-    """Which items are read before they are written. Those that are locked are until the transaction ends."""
+    """Which items are read before they are written, and whether they are locked until the transaction ends.
 
-    # Those to be changed or deleted; whether new ones are there already is seen when they are written.
-    UNLOCKED = auto()
-    AT_OLD = auto()  # the same, locked
-    AT_ALL = auto()  # new ones too, locked
+    Where only old ones are, those to be changed or deleted, it is seen when new ones are written if they are there.
+    """
+
+    AT_OLD_UNLOCKED = auto()
+    AT_OLD = auto()
+    AT_ALL = auto()
 
 
 def plan(requests: Sequence[Request], *, look: Look) -> tuple[Plan, list[Done | Refusal]]:
@@ -168,7 +170,7 @@ def plan(requests: Sequence[Request], *, look: Look) -> tuple[Plan, list[Done | 
     A refused one will write nothing. Items are locked in an order that all share.
     """
     places = [request.place for request in requests if look is Look.AT_ALL or request.method != Method.POST]
-    stored = _stored(places, locked=look is not Look.UNLOCKED)
+    stored = _stored(places, locked=look is not Look.AT_OLD_UNLOCKED)
     answers: list[Done | Refusal] = []
     made = Plan([], [], [])
     lists_of = {Method.POST: made.created, Method.PUT: made.changed, Method.PATCH: made.changed}

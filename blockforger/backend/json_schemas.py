@@ -282,14 +282,12 @@ class Compiled:
         # Each candidate needs a pass, and the list of violations needs one more.
         passes = len(candidates) + 1
         is_small = size is not None and self._plan.most_steps(size) * passes <= MAX_WORK
-        if is_small and any(map(self._validator.is_valid, candidates)):
-            return []
-        work = self._plan.measure(payload)
-        if (steps := work.steps * passes) > MAX_WORK:
+        if not is_small and (steps := self._plan.measure(payload).steps * passes) > MAX_WORK:
             message = f"Checking this would take {steps / MAX_WORK:.1f} times the work that is allowed."
             return [Violation("", f"{message} Send smaller items, or simplify the schema.")]
         if any(map(self._validator.is_valid, candidates)):
             return []
+        work = self._plan.measure(payload)
         return self._listed(candidates[0], can_list_all=work.listing <= MAX_LISTING and work.nesting <= MAX_NESTING)
 
     def _listed(self, payload: JsonObject, *, can_list_all: bool) -> list[Violation]:

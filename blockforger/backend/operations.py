@@ -84,7 +84,7 @@ def _at_once(operation: Operation) -> Outcome | None:
         return None
     if admission.method == Method.GET and operation.preconditions == UNCONDITIONAL and keys.is_possible(operation.key):
         return _read_at_once(operation, admission)
-    plan, answers = _planned([Case(operation, admission)], look=Look.UNLOCKED)
+    plan, answers = _planned([Case(operation, admission)], look=Look.AT_OLD_UNLOCKED)
     deeds = list(_deeds([Case(operation, admission)], answers))
     try:
         told = told_of(deeds)
@@ -170,8 +170,8 @@ def _apart(cases: Iterable[Case]) -> tuple[list[Case], list[Case]]:
 def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
     """In one transaction, which is begun anew, from what is known by then, if the database undoes it.
 
-    One operation alone, of which this is the first try, does not look whether its new items are there: if one is, it is
-    its own time that is lost.
+    One operation alone, of which this is the first try, does not look whether its new items are there. If one is, it
+    has written the others for nothing, as one that cannot be paid has.
     """
     known = [cases]
     operations = [case.operation for case in cases]
@@ -188,7 +188,7 @@ def _execute(cases: list[Case]) -> dict[uuid.UUID, Outcome]:
 def _transact(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]:
     while True:
         if not any(records.is_recorded(*case) or isinstance(case.admission, Admitted) for case in cases):
-            _, answers = _planned(cases, look=Look.UNLOCKED)  # refusals that nobody records
+            _, answers = _planned(cases, look=Look.AT_OLD_UNLOCKED)  # refusals that nobody records
             return {operation.id: _outcome(operation, answers[operation.id]) for operation, _ in cases}
         try:
             with transaction.atomic(durable=True):

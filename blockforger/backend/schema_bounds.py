@@ -163,8 +163,8 @@ class Plan:
         self.effort = 0
         self._states: dict[tuple[frozenset[tuple[str, int]], int], State] = {}
         self.start = self.state({"": 1}, 0)
-        # Of all states that payloads reach, by `check`.
-        self._most = Evaluation()
+        # Of all states that payloads reach. Set by `check`.
+        self._most: Evaluation
 
     def state(self, entries: Mapping[str, int], toll: int) -> State:
         key = frozenset(entries.items()), toll

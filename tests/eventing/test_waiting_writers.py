@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from blockforger.backend.models import Item
 from blockforger.backend.operations import execute_batch
-from eventing.models import OutboxEvent
+from eventing import lanes, outbox
+from eventing.answers import Answer, Verdict
+from eventing.models import OutboxEvent, OutboxStatus
+from eventing.outbox import Tally
 from tenants import balances
 from tenants.models import LedgerEntry, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
@@ -102,6 +106,22 @@ def test_bill_and_number_follow_from_those_before(key: str, method: str) -> None
     assert list(balances.discrepancies()) == []
     numbers = [1] if method == "GET" else [1, 5]
     assert list(OutboxEvent.objects.order_by("sequence").values_list("sequence", flat=True)) == numbers
+
+
+def test_what_was_accepted_is_not_recorded_for_a_lane_that_is_leased_meanwhile(key: str) -> None:
+    for name in range(20):
+        over_rest(Ask("POST", {**FLUFFY, "id": str(name)}, api_key=key))
+    lease = lanes.lease(range(lanes.LANES), at_most=lanes.LANES, holder="this")
+    assert lease is not None
+    events = outbox.batch(lease.fences, at_most=20, at=timezone.now())
+    lost = events[0].lane
+    accepted = [(event, Answer(Verdict.ACCEPTED, event_id="x")) for event in events]
+    another_lease = f"UPDATE eventing_lane SET fence = fence + 1 WHERE id = {lost}"
+    with waiting_for(another_lease, partial(outbox.record, lease, accepted)) as found:
+        pass
+    pending = OutboxEvent.objects.filter(status=OutboxStatus.PENDING)
+    assert set(pending.values_list("lane", flat=True)) == {lost}
+    assert found == [Tally(delivered=20 - pending.count())]
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -3,7 +3,7 @@
 Usage: python app.py migrate | consume QUEUE | create NUMBER | create-bare NUMBER
 
 The third writes in a loop, as it is done without bulk requests: item, bill, ledger's entry and event. The last leaves
-the items alone.
+nothing but the items.
 """
 
 import json
