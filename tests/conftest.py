@@ -24,11 +24,8 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 
-# How long an example takes says more about the machine than about the code, and how many are drawn that a test has no
-# use for is chance.
-hypothesis_settings.register_profile(
-    "steady", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
-)
+# How long an example takes says more about the machine than about the code.
+hypothesis_settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("steady")
 
 
