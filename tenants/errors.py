@@ -6,7 +6,7 @@ each one gets at each door is decided in one place, `blockforger.backend.problem
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Refusal(Exception):
@@ -21,6 +21,11 @@ class Refusal(Exception):
         super().__init__(message)
         self.message = message
         self.data = data
+
+    def without_trace(self) -> Self:
+        """The same, to be kept as an answer: a trace keeps all that was in hand, and what keeps it is part of that."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class KeyMissing(Refusal):

@@ -80,7 +80,7 @@ def _admission(operation: Operation, caller: Caller | None) -> Admitted | Reject
         method, schema = _target(operation, caller)
         requests = _requests(operation, method, schema)
     except Refusal as refusal:
-        return Rejected(refusal, tenant)
+        return Rejected(refusal.without_trace(), tenant)
     return Admitted(api_key, schema, method, requests)
 
 

@@ -32,7 +32,7 @@ def read(schema: Schema, method: Method, payload: JsonValue) -> list[Request]:
         try:
             requests.append(_request(schema, method, element))
         except Refusal as refusal:
-            refused[index] = refusal
+            refused[index] = refusal.without_trace()
     if refused:
         raise refusal_of(refused)
     _check_repeats(requests)

@@ -178,7 +178,7 @@ def plan(requests: Sequence[Request], *, look: Look) -> tuple[Plan, list[Done | 
         try:
             item, done = _planned(request, stored.get(request.place))
         except Refusal as refusal:
-            answers.append(refusal)
+            answers.append(refusal.without_trace())
         else:
             lists_of.get(request.method, made.gone).append(item)
             answers.append(done)

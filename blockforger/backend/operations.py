@@ -236,7 +236,7 @@ def _read(request: Request) -> list[Done] | Refusal:
     try:
         return [items.read(request)]
     except Refusal as refusal:
-        return refusal
+        return refusal.without_trace()
 
 
 def _plan(
