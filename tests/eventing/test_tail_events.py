@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import timedelta
 from io import StringIO
-from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -145,12 +145,16 @@ def test_following_gives_each_event_once_and_late_ones_too() -> None:
 def test_following_ends_well_with_ctrl_c() -> None:
     publish(1)
     command = [sys.executable, "manage.py", "tail_events", "--follow"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR) as process:
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True, "cwd": settings.BASE_DIR}
+    # Whoever runs the tests in the background has it ignored, and what they start inherits that.
+    with subprocess.Popen(
+        command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options
+    ) as process:
         assert process.stdout
         lines = [process.stdout.readline()]
         publish(2)
         lines.append(process.stdout.readline())
-        process.send_signal(SIGINT)
+        process.send_signal(signal.SIGINT)
 
     assert items([json.loads(line) for line in lines]) == [1, 2]
     assert process.returncode == 0
