@@ -17,6 +17,7 @@ class Overtaken(Exception):
 
 
 _DEADLOCK_DETECTED, _SERIALIZATION_FAILURE = "40P01", "40001"
+_LOCK_NOT_AVAILABLE = "55P03"
 _TRIES = 5
 
 
@@ -40,3 +41,8 @@ def is_worth_another_try(error: OperationalError | IntegrityError) -> bool:
     if isinstance(error, IntegrityError):
         return True
     return getattr(error.__cause__, "sqlstate", None) in {_DEADLOCK_DETECTED, _SERIALIZATION_FAILURE}
+
+
+def gave_up_waiting(error: OperationalError | IntegrityError) -> bool:
+    """Whether the database undid it because a lock was not free in the time that it was given (`lock_timeout`)."""
+    return getattr(error.__cause__, "sqlstate", None) == _LOCK_NOT_AVAILABLE

@@ -17,6 +17,7 @@ from blockforger.backend import signals
 from blockforger.backend.admission import Rejected
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.problems import problem_of, status_of
+from blockforger.backend.settlements import Settlement
 from blockforger.backend.signals import EventSettled, ItemWritten, Told, event_settled, item_written, rows_committed
 from tenants import balances
 from tenants.errors import Refusal
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
     from blockforger.backend.admission import Admitted
-    from blockforger.backend.items import Done
+    from blockforger.backend.items import Done, Place, Plan
     from blockforger.backend.json_values import JsonObject
     from blockforger.backend.models import OperationRecord
     from blockforger.backend.operations import Case, Operation
@@ -104,6 +105,35 @@ def told_of(deeds: Sequence[Deed]) -> list[Model]:
     return told
 
 
+def settlement_of(
+    plan: Plan, deeds: Sequence[Deed], told: Sequence[Model], *, reads: Sequence[Place] = ()
+) -> Settlement:
+    """What deeds leave in the database: what is planned for their items, their bills, and what is told of them."""
+    claims: dict[int, balances.Claim] = {}
+    for deed in deeds:
+        claim = balances.Claim(tokens=deed.cost, numbers=len(deed.done) if deed.is_write else 0)
+        claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
+    return Settlement(
+        plan.created,
+        plan.changed,
+        plan.gone,
+        claims,
+        told,
+        reads=reads,
+        numbers_are_told=any(map(_has_etag, deeds)),
+    )
+
+
+def balances_after(deeds: Iterable[Deed], accounts: Mapping[int, balances.Debit]) -> dict[uuid.UUID, int]:
+    """What was left in its tenant's account after each operation; of those whose account is given as it was before."""
+    left = {tenant: account.balance for tenant, account in accounts.items()}
+    held = {}
+    for deed in deeds:
+        left[deed.tenant.pk] -= deed.cost
+        held[deed.operation.id] = left[deed.tenant.pk]
+    return held
+
+
 def feedback_on(
     cases: Iterable[Case],
     answers: Mapping[uuid.UUID, list[Done] | Refusal],
@@ -134,6 +164,11 @@ def tell_of_commit(deeds: Sequence[Deed], told: Sequence[Model]) -> None:
     if len(told) > len(deeds):  # more than the ledger's entries
         # Robust: it is committed by then, and no fault of a receiver may be answered as one of the operation.
         transaction.on_commit(partial(rows_committed.send, sender=None), robust=True)
+
+
+def _has_etag(deed: Deed) -> bool:
+    """Whether the caller is told the ETag of the item: not of each of many, nor is an event."""
+    return deed.operation.origin == Origin.API and not deed.operation.is_bulk
 
 
 def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> LedgerEntry:

@@ -152,6 +152,23 @@ class Plan:
     changed: list[Item]
     gone: list[Item]
 
+    @classmethod
+    def of_all(cls, plans: Sequence[Plan]) -> Plan:
+        """Plans for items no two of which are the same, as one."""
+        if len(plans) == 1:
+            return plans[0]
+        of_all = cls([], [], [])
+        for plan in plans:
+            of_all.created += plan.created
+            of_all.changed += plan.changed
+            of_all.gone += plan.gone
+        of_all.sort()
+        return of_all
+
+    def sort(self) -> None:
+        """An insert waits for whoever is making the same item: all must come in one order."""
+        self.created.sort(key=lambda item: (item.schema_id, item.key))
+
 
 class Look(Enum):
     """Which items are read before they are written, and whether they are locked until the transaction ends.
@@ -182,8 +199,7 @@ def plan(requests: Sequence[Request], *, look: Look) -> tuple[Plan, list[Done | 
         else:
             lists_of.get(request.method, made.gone).append(item)
             answers.append(done)
-    # An insert waits for whoever is making the same item: all must come in one order.
-    made.created.sort(key=lambda item: (item.schema_id, item.key))
+    made.sort()
     return made, answers
 
 

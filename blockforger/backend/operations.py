@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import uuid_utils.compat as uuid
 from django.db import transaction
 
-from blockforger.backend import bulk, deadlocks, items, keys, records, settlements
+from blockforger.backend import at_once, bulk, deadlocks, items, keys, records, settlements
 from blockforger.backend.admission import Admitted, Rejected, admit, admit_as_kept
-from blockforger.backend.deeds import COST, Crowded, Deed, Undone, feedback_on, tell_of_commit, told_of
+from blockforger.backend.at_once import Ready
+from blockforger.backend.deeds import (
+    COST,
+    Crowded,
+    Deed,
+    Undone,
+    balances_after,
+    feedback_on,
+    settlement_of,
+    tell_of_commit,
+    told_of,
+)
 from blockforger.backend.items import Done, Look
 from blockforger.backend.models import Method, Origin
 from blockforger.backend.outcomes import Outcome
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
-from blockforger.backend.settlements import Settlement
 from tenants import balances
 from tenants.errors import NotEnoughTokens, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from django.db.models import Model
 
     from blockforger.backend.items import Request
     from blockforger.backend.json_values import JsonValue
@@ -82,19 +90,15 @@ def _at_once(operation: Operation) -> Outcome | None:
     admission = admit_as_kept(operation)
     if isinstance(admission, Rejected):
         return None
-    if admission.method == Method.GET and operation.preconditions == UNCONDITIONAL and keys.is_possible(operation.key):
-        return _read_at_once(operation, admission)
-    plan, answers = _planned([Case(operation, admission)], look=Look.AT_OLD_UNLOCKED)
-    deeds = list(_deeds([Case(operation, admission)], answers))
-    try:
-        told = told_of(deeds)
-    except Undone:
+    ready = _ready_read(operation, admission) if admission.method == Method.GET else _ready_write(operation, admission)
+    settled = at_once.settle(ready) if ready else None
+    if ready is None or settled is None:
         return None
-    written = settlements.settle_at_once(_settlement(plan, deeds, told), admission.tenant) if deeds else None
-    if written is None:
-        return None
-    tell_of_commit(deeds, told)
-    return _outcome(operation, answers[operation.id], _balances(deeds, written.accounts)[operation.id])
+    answer = ready.deed.done
+    if settled.read is not None:
+        (request,) = admission.requests
+        answer = [items.shown(request, settled.read)]
+    return _outcome(operation, answer, settled.balance)
 
 
 def _can_be_at_once(operation: Operation) -> bool:
@@ -103,16 +107,18 @@ def _can_be_at_once(operation: Operation) -> bool:
     return settlements.can_be_at_once() and not is_more
 
 
-def _read_at_once(operation: Operation, admission: Admitted) -> Outcome | None:
-    """Read an item in the statement that bills it."""
+def _ready_read(operation: Operation, admission: Admitted) -> Ready | None:
+    """To be read in the statement that bills it."""
     (request,) = admission.requests
-    deeds = [Deed(operation, admission, [items.UNSEEN])]
-    settlement = replace(_settlement(items.Plan([], [], []), deeds, told_of(deeds)), read=request.place)
-    written = settlements.settle_at_once(settlement, admission.tenant)
-    if written is None or written.read is None:
+    if operation.preconditions != UNCONDITIONAL or not keys.is_possible(operation.key):
         return None
-    answer = [items.shown(request, written.read)]
-    return _outcome(operation, answer, _balances(deeds, written.accounts)[operation.id])
+    return Ready(Deed(operation, admission, [items.UNSEEN]), items.Plan([], [], []), request.place)
+
+
+def _ready_write(operation: Operation, admission: Admitted) -> Ready | None:
+    plan, answers = _planned([Case(operation, admission)], look=Look.AT_OLD_UNLOCKED)
+    answer = answers[operation.id]
+    return None if isinstance(answer, Refusal) else Ready(Deed(operation, admission, answer), plan)
 
 
 def execute_batch(operations: Sequence[Operation]) -> list[Outcome]:
@@ -205,11 +211,11 @@ def _carry_out(cases: Sequence[Case], *, look: Look) -> dict[uuid.UUID, Outcome]
     deeds = list(_deeds(fresh, answers))
     told = [*told_of(deeds), *feedback_on(fresh, answers, entered.new)]
     try:
-        accounts = settlements.settle(_settlement(plan, deeds, told))
+        accounts = settlements.settle(settlement_of(plan, deeds, told))
     except balances.NotCovered as error:
         raise Undone(_rejected(deeds, error.balances)) from error
     tell_of_commit(deeds, told)
-    held = _balances(deeds, accounts)
+    held = balances_after(deeds, accounts)
     outcomes = {
         operation.id: _outcome(operation, answers[operation.id], held.get(operation.id)) for operation, _ in fresh
     }
@@ -277,29 +283,6 @@ def _deeds(cases: Iterable[Case], answers: Mapping[uuid.UUID, list[Done] | Refus
         answer = answers[operation.id]
         if not isinstance(answer, Refusal) and isinstance(admission, Admitted):
             yield Deed(operation, admission, answer)
-
-
-def _settlement(plan: items.Plan, deeds: Sequence[Deed], told: list[Model]) -> Settlement:
-    claims: dict[int, balances.Claim] = {}
-    for deed in deeds:
-        claim = balances.Claim(tokens=deed.cost, numbers=len(deed.done) if deed.is_write else 0)
-        claims[deed.tenant.pk] = claims.get(deed.tenant.pk, balances.NOTHING) + claim
-    return Settlement(plan.created, plan.changed, plan.gone, claims, told, numbers_are_told=any(map(_has_etag, deeds)))
-
-
-def _has_etag(deed: Deed) -> bool:
-    """Whether the caller is told the ETag of the item: not of each of many, nor is an event."""
-    return deed.operation.origin == Origin.API and not deed.operation.is_bulk
-
-
-def _balances(deeds: Iterable[Deed], accounts: Mapping[int, balances.Debit]) -> dict[uuid.UUID, int]:
-    """What was left in the account after each."""
-    left = {tenant: account.balance for tenant, account in accounts.items()}
-    held = {}
-    for deed in deeds:
-        left[deed.tenant.pk] -= deed.cost
-        held[deed.operation.id] = left[deed.tenant.pk]
-    return held
 
 
 def _rejected(deeds: Iterable[Deed], held: Mapping[int, int]) -> dict[uuid.UUID, Rejected]:
