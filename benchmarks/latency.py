@@ -11,7 +11,7 @@ import boto3
 
 from benchmarks import rows
 from benchmarks.figures import Figure, Group, count, median, ratio
-from benchmarks.load import CONNECTIONS, SECONDS, Load, Outcome
+from benchmarks.load import MANY, SECONDS, Load, Outcome
 from benchmarks.processes import SCALE, Failed, Process, wait_until
 from benchmarks.product import Product, Web
 from benchmarks.rest import Ours, sown
@@ -56,7 +56,7 @@ class Latency:
         self._p99: list[float] = []
 
     def p50(self) -> float:
-        load = Load(self._ours.post_targets(), self._ours.web.port, self._services.directory)
+        load = Load(self._ours.post_targets(), self._ours.web.port, self._services.directory, connections=MANY)
         load.send(seconds=2)
         most = load.send()
         self._clear()
@@ -96,10 +96,10 @@ class Latency:
     @staticmethod
     def _wait_for_half(load: Load, most: Outcome) -> int:
         """How long a connection must wait before each request for half of that rate."""
-        pace_ms = 1000 * CONNECTIONS / (most.rate / 2)
+        pace_ms = 1000 * MANY / (most.rate / 2)
         wait_ms = max(int(pace_ms - most.p50_ms / 2), 1)
         tried = load.send(seconds=2, wait_ms=wait_ms)
-        return max(int(wait_ms + pace_ms - 1000 * CONNECTIONS / tried.rate), 1)
+        return max(int(wait_ms + pace_ms - 1000 * MANY / tried.rate), 1)
 
     def _wait_until_drained(self) -> None:
         query = f"SELECT count(*) FROM (SELECT FROM {rows.OUTBOX} WHERE status = 'pending' LIMIT 1) AS waiting"

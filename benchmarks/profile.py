@@ -10,7 +10,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load import SECONDS, Load
+from benchmarks.load import MANY, SECONDS, Load
 from benchmarks.processes import ROOT, Process, all_of, base_environment
 from benchmarks.rest import Ours, sown
 from benchmarks.services import services
@@ -23,7 +23,7 @@ def main() -> None:
     IMAGE.parent.mkdir(parents=True, exist_ok=True)
     with services() as running, ExitStack() as stack:
         ours = Ours(sown(running), stack)
-        load = Load(ours.post_targets(), ours.web.port, running.directory)
+        load = Load(ours.post_targets(), ours.web.port, running.directory, connections=MANY)
         load.send(seconds=2)
         with all_of([_recording(pid, IMAGE) for pid in ours.web.process.children()[:1]]) as recordings:
             outcome = load.send(seconds=2 * SECONDS)

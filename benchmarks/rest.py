@@ -53,7 +53,7 @@ class Ours:
     def _measure(self, targets: list[Target], *, grows: tuple[str, ...]) -> float:
         sending = Load(targets, self.web.port, self.services.directory, picks=_ITEMS_OF_A_TENANT)
         outcome, grown = sending.measure(self.services.postgres, lambda: self._counts(*grows))
-        count(p50_ms=outcome.p50_ms, p99_ms=outcome.p99_ms)
+        count(p50_ms=outcome.p50_ms, p99_ms=outcome.p99_ms, connections=outcome.connections)
         done = grown[0] // _COST
         if grown != (done * _COST, done * _COST, done, *[done] * len(grows)):
             raise Failed(f"{outcome.succeeded} requests made bill, balances, ledger and {grows} grow by {grown}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import bare, load, rows
 from benchmarks.environments import PEERS, environment_of, node_folder_of, python_of
-from benchmarks.load import CONNECTIONS, Load, Target, check_count
+from benchmarks.load import FEW, Load, Target, check_count
 from benchmarks.processes import Failed, Process, free_port, run
 from benchmarks.product import Web, request, tenant_names
 from benchmarks.seed import DOCUMENT, SCHEMA, payload
@@ -188,7 +188,7 @@ class Floor:
     def post(self) -> float:
         before = self._count()
         self._services.postgres.settle()
-        command = ["pgbench", "-n", "-c", str(CONNECTIONS), "-j", "1", "-T", str(load.SECONDS), "-f", str(self._script)]
+        command = ["pgbench", "-n", "-c", str(FEW), "-j", "1", "-T", str(load.SECONDS), "-f", str(self._script)]
         environment = environment_of(self._services, self._database)
         server = ["-h", "127.0.0.1", "-p", str(self._services.postgres.port), "-U", "postgres", self._database]
         printed = run([*command, *server], environment=environment)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import gc
 
 _NEW_OBJECTS = 2_000
-"""So many more than have gone again, and it looks. A request leaves some fifty that hold one another and its payload,
-so the payloads of forty requests may wait to go."""
+"""So many more than have gone again, and it looks. A request for an item leaves none that waits for that."""
 
 
 def settle_down() -> None:

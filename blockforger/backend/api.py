@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
 from django.db import InterfaceError, OperationalError
@@ -21,13 +21,13 @@ from blockforger.backend.operations import Operation, execute
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.problems import problem, problem_of_fault
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
-from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, api_key_of, payload_of
+from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, json_response, payload_of
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
     from rest_framework.request import Request
 
     from blockforger.backend.json_values import JsonValue
@@ -44,36 +44,33 @@ class ItemViewSet(RestViewSet):
 
     parser_classes = [PayloadParser, MergePatchParser]
 
-    def list(self, request: Request, tenant: str, schema: str) -> Response:
+    def list(self, request: Request, tenant: str, schema: str) -> HttpResponse:
         page, defect = None, None
         try:
             page = Query.read(_parameters(request))
         except Refusal as refusal:
             defect = refusal
-        response = self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
-        if response.status_code == 200 and response.data["next"]:
-            response.headers["Link"] = f'<{_url_of_page(request, response.data["next"])}>; rel="next"'
-        return response
+        return self._answer(request, Method.GET, tenant, schema, page=page, defect=defect)
 
-    def create(self, request: Request, tenant: str, schema: str) -> Response:
+    def create(self, request: Request, tenant: str, schema: str) -> HttpResponse:
         return self._answer(request, Method.POST, tenant, schema)
 
-    def retrieve(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+    def retrieve(self, request: Request, tenant: str, schema: str, key: str) -> HttpResponse:
         return self._answer(request, Method.GET, tenant, schema, key=key)
 
-    def update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+    def update(self, request: Request, tenant: str, schema: str, key: str) -> HttpResponse:
         return self._answer(request, Method.PUT, tenant, schema, key=key)
 
-    def partial_update(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+    def partial_update(self, request: Request, tenant: str, schema: str, key: str) -> HttpResponse:
         return self._answer(request, Method.PATCH, tenant, schema, key=key)
 
-    def destroy(self, request: Request, tenant: str, schema: str, key: str) -> Response:
+    def destroy(self, request: Request, tenant: str, schema: str, key: str) -> HttpResponse:
         return self._answer(request, Method.DELETE, tenant, schema, key=key)
 
-    def bulk_update(self, request: Request, tenant: str, schema: str) -> Response:
+    def bulk_update(self, request: Request, tenant: str, schema: str) -> HttpResponse:
         return self._answer(request, Method.PATCH, tenant, schema)
 
-    def bulk_destroy(self, request: Request, tenant: str, schema: str) -> Response:
+    def bulk_destroy(self, request: Request, tenant: str, schema: str) -> HttpResponse:
         return self._answer(request, Method.DELETE, tenant, schema)
 
     def _answer(
@@ -86,12 +83,16 @@ class ItemViewSet(RestViewSet):
         key: str | None = None,
         page: Query | None = None,
         defect: Refusal | None = None,
-    ) -> Response:
+    ) -> HttpResponse:
         payload: JsonValue = {}
         conditions, idempotency_key = UNCONDITIONAL, ""
+        headers = request.headers
         try:
-            idempotency_key = _idempotency_key(request, method, (tenant, schema, key or ""))
-            conditions = _preconditions(request, method, key)
+            if method in WRITES and (sent := headers.get(idempotency_keys.HEADER)) is not None:
+                idempotency_key = idempotency_keys.scoped(
+                    idempotency_keys.read(sent), api_key=self.api_key, method=method, path=(tenant, schema, key or "")
+                )
+            conditions = _preconditions(headers, method, key)
             if method in {Method.POST, Method.PUT, Method.PATCH} or (method == Method.DELETE and key is None):
                 payload = payload_of(request)
         except Refusal as refusal:
@@ -102,7 +103,7 @@ class ItemViewSet(RestViewSet):
                 method=method,
                 tenant=tenant,
                 schema=schema,
-                api_key=api_key_of(request),
+                api_key=self.api_key,
                 key=key,
                 payload=payload,
                 idempotency_key=idempotency_key,
@@ -113,7 +114,10 @@ class ItemViewSet(RestViewSet):
                 defect=defect,
             )
         )
-        return _response(outcome, tenant, schema)
+        response = _response(outcome, tenant, schema)
+        if page and isinstance(outcome.body, dict) and outcome.body["next"]:
+            response["Link"] = f'<{_url_of_page(request, str(outcome.body["next"]))}>; rel="next"'
+        return response
 
 
 def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
@@ -169,38 +173,31 @@ def _url_of_page(request: Request, cursor: str) -> str:
     return request.build_absolute_uri(f"{request.path}?{urlencode([*parameters, ('cursor', cursor)])}")
 
 
-def _idempotency_key(request: Request, method: Method, path: tuple[str, ...]) -> str:
-    """The name under which the request is remembered; empty if it need not be. Raises Malformed."""
-    header = request.headers.get(idempotency_keys.HEADER)
-    if header is None or method not in WRITES:
-        return ""
-    return idempotency_keys.scoped(idempotency_keys.read(header), api_key=api_key_of(request), method=method, path=path)
-
-
 def _fingerprint(payload: JsonValue, defect: Refusal | None) -> str:
     return idempotency_keys.fingerprint(defect.message if defect else payload)
 
 
-def _preconditions(request: Request, method: Method, key: str | None) -> Preconditions:
+def _preconditions(headers: Mapping[str, str], method: Method, key: str | None) -> Preconditions:
     """What the request demands of its item. A list has no ETag. Raises Malformed."""
     if key is not None:
-        return Preconditions.read(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+        return Preconditions.read(headers.get("If-Match"), headers.get("If-None-Match"))
     # To pass over what a writer demands would be to write what he does not want.
     for header in ("If-Match", "If-None-Match"):
-        if method != Method.GET and header in request.headers:
+        if method != Method.GET and header in headers:
             raise Malformed(f"The header {header} is for requests to the URL of one item.", header=header)
     return UNCONDITIONAL
 
 
-def _response(outcome: Outcome, tenant: str, schema: str) -> Response:
+def _response(outcome: Outcome, tenant: str, schema: str) -> HttpResponse:
     headers = {idempotency_keys.REPLAYED_HEADER: "true"} if outcome.repeated else {}
     headers["Token-Cost"] = "0"
     if outcome.balance is not None:
         headers |= {"Token-Cost": str(outcome.tokens), "Token-Balance": str(outcome.balance)}
     if outcome.problem is not None:
-        return Response(outcome.problem, status=outcome.status, content_type=PROBLEM_JSON, headers=headers)
+        problem = cast("JsonValue", outcome.problem)
+        return json_response(problem, status=outcome.status, headers=headers, media_type=PROBLEM_JSON)
     if outcome.etag:
         headers["ETag"] = outcome.etag
     if outcome.status == 201 and outcome.item_key:
         headers["Location"] = f"{get_script_prefix()}api/{tenant}/{schema}/{quote(outcome.item_key, safe='')}"
-    return Response(outcome.body, status=outcome.status, headers=headers)
+    return json_response(outcome.body, status=outcome.status, headers=headers)

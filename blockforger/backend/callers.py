@@ -11,8 +11,6 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db import connection
-
 from blockforger.backend import json_values, rows
 from blockforger.backend.models import SCHEMA_NAME, Schema
 from blockforger.backend.rows import Columns
@@ -66,7 +64,7 @@ def find(asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Caller]:
     unchanged = _unchanged({pair: caller for pair in asked if (caller := _kept.get(pair))})
     others = asked - unchanged.keys()
     found = {pair: _caller(columns) for pair, columns in _read(others)}
-    if connection.vendor == "postgresql":
+    if rows.is_postgresql():
         for pair in others:
             _keep(pair, found.get(pair))
     return unchanged | found

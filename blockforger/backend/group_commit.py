@@ -6,6 +6,7 @@ leads it, and gives the others what became of theirs. Nobody waits for company t
 
 from __future__ import annotations
 
+import copy
 import threading
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -24,11 +25,11 @@ PATIENCE_SECONDS = 0.02
 class GroupCommit(Generic[T, R]):
     """Carries out tasks of several threads in groups, one group after the other.
 
-    `carry_out` is given the tasks of a group, or one alone, and gives a result for each in their order. None: nothing
-    was done; those of a group are then carried out each alone.
+    `carry_out` is given the tasks of a group, or one alone, and gives a result for each in their order, None for one of
+    which nothing was done. None for all: they cannot go together, nothing was done, and each is carried out alone.
     """
 
-    def __init__(self, carry_out: Callable[[Sequence[T]], Sequence[R] | None]) -> None:
+    def __init__(self, carry_out: Callable[[Sequence[T]], Sequence[R | None] | None]) -> None:
         self._carry_out = carry_out
         self._lock = threading.Lock()
         self._is_busy = False
@@ -37,7 +38,7 @@ class GroupCommit(Generic[T, R]):
     def do(self, task: T, *, names: Collection[Hashable] = ()) -> R | None:
         """What became of the task; None if nothing was done. Tasks that share a name are in no group together.
 
-        Raises what `carry_out` raised for the group.
+        Raises what `carry_out` raised for the group, or for the task alone.
         """
         member = _Member[T, R](task, names)
         with self._lock:
@@ -48,7 +49,8 @@ class GroupCommit(Generic[T, R]):
         if not member.leads and not self._is_called(member):
             return self._alone(task)
         if member.leads:
-            self._lead(member.leads)
+            group, member.leads = member.leads, ()  # or it would hold itself
+            self._lead(group)
         if member.fault is not None:
             raise member.fault
         return self._alone(task) if member.is_to_go_alone else member.result
@@ -58,7 +60,7 @@ class GroupCommit(Generic[T, R]):
         return results[0] if results else None
 
     def _is_called(self, member: _Member[T, R]) -> bool:
-        """Wait until the member is to lead, or its task was carried out. False: it has left those who wait."""
+        """Wait until the member is to lead, or its task was carried out. False: that took too long, and it has left."""
         if member.call.acquire(timeout=PATIENCE_SECONDS):
             return True
         with self._lock:
@@ -70,20 +72,20 @@ class GroupCommit(Generic[T, R]):
     def _lead(self, group: Sequence[_Member[T, R]]) -> None:
         try:
             results = self._carry_out([member.task for member in group])
-        except BaseException as error:  # or the others would wait for ever
-            for member in group:
-                member.fault = error
-        else:
-            for index, member in enumerate(group):
-                member.result = results[index] if results else None
-                member.is_to_go_alone = results is None and len(group) > 1
-        with self._lock:
-            following = self._next_group()
-            self._is_busy = bool(following)
-            if following:
-                following[0].leads = following
-        for called in (*following[:1], *group[1:]):
-            called.call.release()
+            for member, result in zip(group, results or [None] * len(group), strict=True):
+                member.result, member.is_to_go_alone = result, results is None and len(group) > 1
+        except BaseException as error:  # whoever waits must not wait for ever
+            group[0].fault = error
+            for follower in group[1:]:
+                follower.fault = _as_seen_by_another(error)
+        finally:
+            with self._lock:
+                following = self._next_group()
+                self._is_busy = bool(following)
+                if following:
+                    following[0].leads = following
+            for called in (*following[:1], *group[1:]):
+                called.call.release()
 
     def _next_group(self) -> list[_Member[T, R]]:
         names: set[Hashable] = set()
@@ -112,3 +114,12 @@ class _Member(Generic[T, R]):
         self.result: R | None = None
         self.fault: BaseException | None = None
         self.is_to_go_alone = False
+
+
+def _as_seen_by_another(error: BaseException) -> BaseException:
+    """The same fault for another thread, which adds its own trace; what ends a thread ends no other."""
+    if not isinstance(error, Exception):
+        return RuntimeError("The thread that was to carry this out was ended.")
+    fault = copy.copy(error)
+    fault.__cause__ = error.__cause__
+    return fault

@@ -110,6 +110,8 @@ class Done(NamedTuple):
     before: JsonObject | None = None
     # `event_payload` as compact JSON, if it is known.
     event_text: str = ""
+    # Whether so much is written that nobody else is to wait for it.
+    is_large: bool = False
 
     @property
     def item_key(self) -> str:
@@ -166,8 +168,13 @@ class Plan:
         return of_all
 
     def sort(self) -> None:
-        """An insert waits for whoever is making the same item: all must come in one order."""
+        """An insert waits for whoever is making the same item: all must come in one order.
+
+        So must those that were read without a lock. PostgreSQL need not take them in it, but as a rule does.
+        """
         self.created.sort(key=lambda item: (item.schema_id, item.key))
+        self.changed.sort(key=lambda item: item.pk)
+        self.gone.sort(key=lambda item: item.pk)
 
 
 class Look(Enum):
@@ -218,7 +225,7 @@ def _stored(places: Collection[Place], *, locked: bool = False) -> dict[Place, I
 @lru_cache(maxsize=1024)
 def _query(shape: int | None, lock: str) -> str:
     columns = _ITEM.of("backend_item")
-    if connection.vendor != "postgresql":
+    if not rows.is_postgresql():
         places = ", ".join(["(%s, %s)"] * (shape or 0))
         return f"SELECT {columns} FROM backend_item WHERE (schema_id, key) IN (VALUES {places})"
     many = "json_to_recordset(%s::json) AS given(schema bigint, key text)"
@@ -238,7 +245,7 @@ def _named(places: Sequence[Place]) -> list[object]:
 def check_size_together(requests: Sequence[Request]) -> None:
     """Raise ItemsTooLarge if the items that the requests change are more than can be read at once."""
     limit: int = settings.BLOCKFORGER_MAX_BULK_BYTES
-    length = "LENGTH(payload::text)" if connection.vendor == "postgresql" else "LENGTH(payload)"
+    length = "LENGTH(payload::text)" if rows.is_postgresql() else "LENGTH(payload)"
     query = f"SELECT SUM({length}) FROM backend_item WHERE (schema_id, key) IN (VALUES {{places}})"
     places = [part for request in requests for part in request.place]
     with connection.cursor() as cursor:
@@ -262,17 +269,28 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
     item = _NEW_ITEM(schema_id=schema, key=key, payload=request.payload)
-    return item, Done(HTTPStatus.CREATED, request.payload, request.payload, item, event_text=request.text)
+    done = Done(
+        HTTPStatus.CREATED,
+        request.payload,
+        request.payload,
+        item,
+        event_text=request.text,
+        is_large=not request.text,
+    )
+    return item, done
 
 
 def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     field = request.schema.key_field
     key_value, before = item.payload.get(field, item.key), item.payload
     sent = keys.with_key(request.payload, field=field, value=key_value)
+    is_large = not request.text
     if request.method == Method.PATCH:
         sent = {**sent, field: key_value}
         item.payload = merged(item.payload, sent)
-        _check_fit(request.schema, item.payload, _check_size(json_values.compact(item.payload)))
+        size = _check_size(json_values.compact(item.payload))
+        is_large = size > _LARGEST_TEXT_KEPT
+        _check_fit(request.schema, item.payload, size)
     else:
         item.payload = sent
         if sent is not request.payload:  # or it was checked at the door
@@ -280,7 +298,7 @@ def _changed(request: Request, item: Item) -> tuple[Item, Done]:
     item.version += 1
     item.updated_at = timezone.now()
     text = request.text if sent is request.payload else ""
-    return item, Done(HTTPStatus.OK, item.payload, sent, item, before, event_text=text)
+    return item, Done(HTTPStatus.OK, item.payload, sent, item, before, event_text=text, is_large=is_large)
 
 
 def _deleted(request: Request, item: Item) -> tuple[Item, Done]:

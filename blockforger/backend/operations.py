@@ -90,7 +90,7 @@ def _at_once(operation: Operation) -> Outcome | None:
     admission = admit_as_kept(operation)
     if isinstance(admission, Rejected):
         return None
-    ready = _ready_read(operation, admission) if admission.method == Method.GET else _ready_write(operation, admission)
+    ready = _ready(operation, admission)
     settled = at_once.settle(ready) if ready else None
     if ready is None or settled is None:
         return None
@@ -107,15 +107,10 @@ def _can_be_at_once(operation: Operation) -> bool:
     return settlements.can_be_at_once() and not is_more
 
 
-def _ready_read(operation: Operation, admission: Admitted) -> Ready | None:
-    """To be read in the statement that bills it."""
-    (request,) = admission.requests
-    if operation.preconditions != UNCONDITIONAL or not keys.is_possible(operation.key):
-        return None
-    return Ready(Deed(operation, admission, [items.UNSEEN]), items.Plan([], [], []), request.place)
-
-
-def _ready_write(operation: Operation, admission: Admitted) -> Ready | None:
+def _ready(operation: Operation, admission: Admitted) -> Ready | None:
+    if admission.method == Method.GET and operation.preconditions == UNCONDITIONAL and keys.is_possible(operation.key):
+        (request,) = admission.requests
+        return Ready(Deed(operation, admission, [items.UNSEEN]), items.Plan([], [], []), request.place)
     plan, answers = _planned([Case(operation, admission)], look=Look.AT_OLD_UNLOCKED)
     answer = answers[operation.id]
     return None if isinstance(answer, Refusal) else Ready(Deed(operation, admission, answer), plan)

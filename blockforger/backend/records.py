@@ -107,7 +107,7 @@ def outcome_of(record: OperationRecord, *, repeated: bool = False) -> Outcome:
 
 def _running(names: set[str]) -> set[str]:
     """Those of these requests that another transaction has in hand; the others are this one's until it ends."""
-    if not names or connection.vendor != "postgresql":
+    if not names or not rows.is_postgresql():
         return set()  # SQLite has one transaction at a time: whoever comes second waits, and finds the record
     locks = {int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True): name for name in names}
     with connection.cursor() as cursor:

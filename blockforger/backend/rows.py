@@ -82,6 +82,12 @@ class Columns(Generic[M]):
         return found
 
 
+@cache
+def is_postgresql() -> bool:
+    """Whether the database is PostgreSQL: to ask Django's connection takes as long as to convert a row's values."""
+    return connection.vendor == "postgresql"
+
+
 def fetched(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     """What a statement that composes no two ways gives. PostgreSQL plans it once for a connection, not each time.
 
@@ -144,7 +150,7 @@ def parameters(rows: Sequence[Model], fields: Fields) -> list[Any]:
         records = [dict(zip(names, fields.values_of(row), strict=True)) for row in rows]
         # It knows times and UUIDs. Of numbers that are none it would make null: json_values lets none of them in.
         return [Json(records, dumps=orjson.dumps)]
-    if connection.vendor != "postgresql":
+    if not is_postgresql():
         return [
             field.get_db_prep_save(value, connection)
             for row in rows
@@ -163,7 +169,7 @@ def shape_of(count: int) -> int | None:
 
     The driver takes longer over thousands of placeholders than PostgreSQL takes over the rows.
     """
-    return None if count > 1 and connection.vendor == "postgresql" else count
+    return None if count > 1 and is_postgresql() else count
 
 
 def table(fields: Sequence[Column], shape: int | None) -> str:
@@ -243,7 +249,7 @@ def _typed(fields: Sequence[Column]) -> str:
 
 def _values(fields: Sequence[Column], count: int) -> str:
     # PostgreSQL takes what stands in VALUES for text, where it is not told otherwise.
-    casts = [f"%s::{_type(field)}" if connection.vendor == "postgresql" else "%s" for field in fields]
+    casts = [f"%s::{_type(field)}" if is_postgresql() else "%s" for field in fields]
     row = f"({', '.join(casts)})"
     return f"VALUES {', '.join([row] * count)}"
 

@@ -26,10 +26,12 @@ GONE = ("id", "version")
 COUNTED = {"balance_after": "balance", "sequence": "sequence"}
 """What of a row is counted from the account as it was: by column, the account's."""
 
-_PATIENCE = "50ms"
-"""For a lock, if several operations wait for it of which only one has to."""
+_LOCK_TIMEOUT = "50ms"
+"""For each lock, if several operations wait for it of which only one has to."""
+# By the index, one by one: a join would read the whole table where the planner takes it to be small.
 _ITEM_AT = "SELECT id, version, payload FROM backend_item WHERE schema_id = given.schema_id AND key = given.key LIMIT 1"
-"""By the index, one by one: a join would read the whole table where the planner takes it to be small."""
+_NUMBER_AT = "(SELECT id FROM backend_item WHERE schema_id = given.schema_id AND key = given.key)"
+_VERSION_NOW = "(SELECT version FROM backend_item WHERE id = given.id)"
 
 
 class Shape(NamedTuple):
@@ -83,8 +85,6 @@ def _parameters(
 ) -> Iterator[Any]:
     """In the order in which the statement names them."""
     yield from _claim_parameters(settlement, tenants)
-    if shape.is_of_group:
-        yield str(len(settlement.claims))
     if shape.reads == 1:
         yield from map(str, *settlement.reads)
     elif shape.reads:
@@ -97,7 +97,7 @@ def _parameters(
         if items:
             yield from rows.parameters(items, rows.named(Item, columns))
     if shape.is_of_group:
-        yield str(len(settlement.reads))
+        yield from (str(len(settlement.claims)), str(len(settlement.reads)))
     yield str(settlement.items)
     for model, of_model in by_model.items():
         yield from rows.parameters(of_model, rows.inserted(model))
@@ -138,7 +138,7 @@ def text_of(shape: Shape) -> str:
         *[_given(name, columns, count) for name, columns, count in given if count],
     ]
     if shape.is_of_group:
-        parts.append(_clearance(shape))
+        parts += _clearance(shape)
         admitted = "EXISTS (SELECT FROM clear)"
     parts += [write(admitted) for write, count in writes if count]
     parts.append(_debit(shape, items, admitted))
@@ -153,6 +153,9 @@ def _told(shape: Shape, items: str) -> str:
         told.append("SELECT 'found', id, version, place, payload::text FROM found")
     if shape.tells_numbers:
         told.append("SELECT 'created', schema_id, id, NULL::bigint, key FROM created")
+    if shape.is_of_group:
+        told.append("SELECT 'admitted', tenant, NULL::bigint, NULL::bigint, NULL::text FROM admitted")
+        told.append("SELECT 'in the way', item, schema_id, NULL::bigint, key FROM in_the_way")
     told.append(f"SELECT 'items', {items}, NULL::bigint, NULL::bigint, NULL::text")
     return " UNION ALL ".join(told)
 
@@ -168,13 +171,13 @@ def _claims(shape: Shape) -> str:
 
 
 def _admission(shape: Shape) -> str:
-    """A row if the tenants are as they are thought to be, and can pay."""
-    patience = f"CROSS JOIN (SELECT set_config('lock_timeout', '{_PATIENCE}', true)) AS patience "
+    """The tenants that are as they are thought to be, and can pay."""
+    patience = f"CROSS JOIN (SELECT set_config('lock_timeout', '{_LOCK_TIMEOUT}', true)) AS patience "
     return (
-        "admitted AS (SELECT FROM claim JOIN tenants_tenant t ON t.id = claim.tenant"
+        "admitted AS (SELECT claim.tenant FROM claim JOIN tenants_tenant t ON t.id = claim.tenant"
         f" JOIN tenants_tokenaccount a ON a.tenant_id = claim.tenant {patience if shape.is_of_group else ''}"
         "WHERE t.configuration_version = claim.configuration AND t.admission_version = claim.admission"
-        f" AND a.balance >= claim.tokens{' HAVING count(*) = %s::bigint' if shape.is_of_group else ''})"
+        " AND a.balance >= claim.tokens)"
     )
 
 
@@ -186,13 +189,24 @@ def _found(count: int) -> str:
     return f"found AS (SELECT item.*, given.place FROM {given} CROSS JOIN LATERAL ({_ITEM_AT}) AS item)"
 
 
-def _clearance(shape: Shape) -> str:
-    """A row if nothing is known to be in the way of any of a group: nothing has then to be undone."""
-    conditions = [f"({'SELECT count(*) FROM found' if shape.reads else 'SELECT 0'}) = %s::bigint"]
+def _clearance(shape: Shape) -> list[str]:
+    """What is known to be in the way of some of a group, and a row if nothing is: nothing has then to be undone."""
+    found = "SELECT count(*) FROM found" if shape.reads else "SELECT 0"
+    in_the_way = ["SELECT NULL::bigint, NULL::bigint, NULL::text WHERE FALSE"]
     if shape.created:
-        taken = f"SELECT FROM new_item given CROSS JOIN LATERAL ({_ITEM_AT}) AS item"
-        conditions.append(f"NOT EXISTS ({taken})")
-    return f"clear AS (SELECT FROM admitted WHERE {' AND '.join(conditions)})"
+        in_the_way.append(f"SELECT NULL, schema_id, key FROM new_item given WHERE {_NUMBER_AT} IS NOT NULL")
+    for name, version, is_there in (
+        ("new_state", "given.version - 1", shape.changed),
+        ("old_item", "given.version", shape.gone),
+    ):
+        if is_there:
+            is_stale = f"{_VERSION_NOW} IS DISTINCT FROM {version}"
+            in_the_way.append(f"SELECT given.id, NULL, NULL FROM {name} given WHERE {is_stale}")
+    are_there = f"(SELECT count(*) FROM admitted) = %s::bigint AND ({found}) = %s::bigint"
+    return [
+        f"in_the_way(item, schema_id, key) AS ({' UNION ALL '.join(in_the_way)})",
+        f"clear AS (SELECT WHERE {are_there} AND NOT EXISTS (SELECT FROM in_the_way))",
+    ]
 
 
 def _given(name: str, columns: tuple[str, ...], count: int) -> str:
@@ -227,8 +241,11 @@ def _debit(shape: Shape, items: str, admitted: str) -> str:
     """Alone, the statement commits what it wrote: the account's constraint must undo what is not to be."""
     condition, balance = f"{items} = %s::bigint AND {admitted}", "account.balance - claim.tokens"
     if shape.is_of_group:
-        # Some items are no longer as they were, others were written.
-        condition, balance = admitted, f"CASE WHEN {items} = %s::bigint THEN {balance} ELSE -1 END"
+        # Some items were changed a moment ago, and others are written. Counted before, they are locked before.
+        condition, balance = (
+            f"{admitted} AND {items} >= 0",
+            f"CASE WHEN {items} = %s::bigint THEN {balance} ELSE -1 END",
+        )
     claimed = f"(SELECT * FROM claim WHERE {condition})"
     if shape.claims > 1:
         # The rows are locked in this order, not in that of the update.

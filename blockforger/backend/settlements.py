@@ -65,7 +65,7 @@ def settle(settlement: Settlement) -> dict[int, Debit]:
     if not settlement.claims:
         rows.insert(settlement.rows)
         return {}
-    if connection.vendor != "postgresql":
+    if not rows.is_postgresql():
         return _settle_in_turn(settlement)
     written = _write(settlement, ())
     if written.items < settlement.items:
@@ -77,34 +77,40 @@ def settle(settlement: Settlement) -> dict[int, Debit]:
 
 def can_be_at_once() -> bool:
     """Whether the database has such statements."""
-    return connection.vendor == "postgresql"
+    return rows.is_postgresql()
 
 
 def settle_at_once(settlement: Settlement, tenants: Collection[Tenant]) -> Written | None:
     """Write it as a transaction of its own, of one statement, if the tenants' configurations are still those given.
 
-    Gives the accounts as they were, and what was read. None if nothing was written: for that reason, for want of
-    tokens, because an item is no longer as it was, or because of several operations one had to wait for a lock.
+    Gives the accounts as they were, and what was read. They lack some, and nothing was written, if for that reason, for
+    want of tokens, or because an item is no longer as it was. None: nothing was written, and nothing is known, because
+    another came in between, or for several items one had to wait for a lock.
     Only PostgreSQL can.
     """
     try:
         # Within another transaction this is an error, but in tests that undo everything.
         with transaction.atomic(durable=True) if connection.in_atomic_block else nullcontext():
-            written = _write(settlement, tenants)
+            return _write(settlement, tenants)
     except (IntegrityError, OperationalError) as error:
         # Such as: another took the tokens after the statement had begun, and the account's constraint undid it.
         if deadlocks.is_worth_another_try(error) or deadlocks.gave_up_waiting(error):
             return None
         raise
-    return written if written.accounts.keys() == settlement.claims.keys() else None
 
 
 class Written(NamedTuple):
-    """How many items there were to be written or read, the accounts as they were, and the items that were read."""
+    """What a statement found, and what it wrote if it has the accounts, as they were before."""
 
+    # How many items there were to be written or read.
     items: int
     accounts: dict[int, Debit]
-    found: list[Item]
+    # By their index in the settlement's `reads`.
+    found: dict[int, Item]
+    # Of several: the tenants of whom nothing has changed and who can pay; and what is in the way, which is the numbers
+    # of items that are no longer of their version, and the places (schema and key) that are taken.
+    admitted: set[int]
+    in_the_way: set[tuple[int | None, int | None, str | None]]
 
 
 def _settle_in_turn(settlement: Settlement) -> dict[int, Debit]:
@@ -133,21 +139,23 @@ def _tenant_of(row: Model) -> int:
 def _write(settlement: Settlement, tenants: Collection[Tenant]) -> Written:
     """One statement; with tenants if it is to be a transaction of its own."""
     shape, parameters = settlement_statements.of(settlement, tenants)
-    accounts: dict[int, Debit] = {}
+    written = Written(0, {}, {}, set(), set())
     numbers: dict[tuple[int, str], int] = {}
-    found: dict[int, Item] = {}
-    items = 0
     for kind, first, second, third, text in rows.fetched(settlement_statements.text_of(shape), parameters):
         if kind == "account":
-            accounts[first] = Debit(second, third)
+            written.accounts[first] = Debit(second, third)
         elif kind == "created":
             numbers[first, text] = second
         elif kind == "found":
             schema, key = settlement.reads[third - 1]
-            found[third] = Item(id=first, schema_id=schema, key=key, payload=json.loads(text), version=second)
+            item = Item(id=first, schema_id=schema, key=key, payload=json.loads(text), version=second)
+            written.found[third - 1] = item
+        elif kind == "admitted":
+            written.admitted.add(first)
+        elif kind == "in the way":
+            written.in_the_way.add((first, second, text))
         else:
-            items = first
-    if shape.tells_numbers:
-        for item in settlement.created:
-            item.pk = numbers.get((item.schema_id, item.key))
-    return Written(items, accounts, [found[place] for place in sorted(found)])
+            written = written._replace(items=first)
+    for item in settlement.created if shape.tells_numbers else ():
+        item.pk = numbers.get((item.schema_id, item.key))
+    return written

@@ -130,10 +130,21 @@ def test_a_fault_is_told_to_each_of_its_group_and_to_nobody_else(
     with committer.busy(threads) as first:
         others = committer.after_others(threads, "a", "b")
     assert first.result(30) == "first is done"
-    for future in others:
-        with pytest.raises(OSError, match="away"):
-            future.result(30)
+    faults = [future.exception(30) for future in others]
+    assert [str(fault) for fault in faults] == ["the database is away"] * 2
+    assert {type(fault) for fault in faults} == {OSError}
+    assert faults[0] is not faults[1]  # each thread adds its own trace
     assert committer.commits.do("later") == "later is done"
+
+
+def test_one_who_gives_too_few_results_leaves_nobody_waiting(
+    committer: Committer, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with committer.busy(threads):
+        others = committer.after_others(threads, "a", "b")
+        monkeypatch.setattr(committer.commits, "_carry_out", lambda tasks: list(tasks)[:1])
+    assert {type(future.exception(30)) for future in others} == {ValueError}
+    assert committer.commits.do("later") == "later"
 
 
 def test_who_has_waited_long_enough_goes_alone(

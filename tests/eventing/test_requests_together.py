@@ -6,26 +6,29 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import pytest
 from django.db import connection
 from rest_framework.test import APIClient
 
-from blockforger.backend import at_once, group_commit, operations
+from blockforger.backend import at_once, group_commit, operations, settlement_statements, settlements
 from blockforger.backend.admission import Admitted, admit_as_kept
 from blockforger.backend.models import Item, Origin
 from blockforger.backend.operations import Operation
 from eventing.models import OutboxEvent
 from tenants import balances
-from tenants.models import ApiKey, LedgerEntry, TokenAccount
+from tenants.models import ApiKey, LedgerEntry, Tenant, TokenAccount
 from tests.cast import FLUFFY, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import state
-from tests.eventing.test_waiting_writers import another_connection
+from tests.eventing.test_waiting_writers import CHANGED, another_connection, waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
+
+    from blockforger.backend.settlements import Settlement
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
@@ -117,6 +120,20 @@ def new(key: str) -> dict[str, Any]:
     return {**FLUFFY, "id": key}
 
 
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of how many operations the statements were."""
+    sizes: list[int] = []
+    really_settle = settlements.settle_at_once
+
+    def settle(settlement: Settlement, tenants: Any) -> Any:
+        sizes.append(settlement.items)
+        return really_settle(settlement, tenants)
+
+    monkeypatch.setattr(settlements, "settle_at_once", settle)
+    return sizes
+
+
 def statuses(answers: Sequence[Any]) -> list[int]:
     return [answer.status_code for answer in answers]
 
@@ -176,13 +193,23 @@ def test_one_that_is_refused_harms_nobody_else(crowd: Crowd, odd: tuple[str, dic
     assert not list(balances.discrepancies())
 
 
-def test_two_of_which_one_can_be_paid(crowd: Crowd, keys: dict[str, str]) -> None:
+def test_only_those_that_nothing_is_in_the_way_of_are_tried_again(crowd: Crowd, sizes: list[int]) -> None:
+    nowhere = ("GET", {"id": "nowhere"}, "green")
+    fine = [("GET", {"id": "123"}, name) for name in ("red", "blue", "green")]
+    answers = crowd.together(fine[0], nowhere, fine[1], nowhere, fine[2])
+    assert statuses(answers) == [200, 404, 200, 404, 200]
+    assert sizes == [1, 5, 3]
+
+
+def test_two_of_which_one_can_be_paid(crowd: Crowd, keys: dict[str, str], sizes: list[int]) -> None:
     for _ in range(98):
         assert asked("GET", {"id": "123"}, "red", keys).status_code == 200
+    sizes.clear()
     answers = crowd.together(("POST", new("a"), "red"), ("POST", new("b"), "red"), ("POST", new("c"), "blue"))
     assert sorted(statuses(answers[:2])) == [201, 402]
     assert answers[2].status_code == 201
     assert (held("red"), held("blue")) == (0, 980)
+    assert sizes == [1, 3, 1]
     assert not list(balances.discrepancies())
 
 
@@ -197,14 +224,35 @@ def test_a_key_that_was_revoked_meanwhile_is_of_no_use(crowd: Crowd) -> None:
     assert not Item.objects.filter(schema__tenant__name="red", key="a").exists()
 
 
-def test_writes_of_the_same_item_follow_one_another(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("order", [["revoked", "valid"], ["valid", "revoked"]])
+def test_no_request_vouches_for_another_of_its_tenant(
+    crowd: Crowd, keys: dict[str, str], method: str, order: list[str]
+) -> None:
+    """What the process knows of the one key is older than what it knows of the other."""
+    ApiKey.objects.filter(tenant__name="red").update(is_active=False)
+    of_red = {"revoked": keys["red"], "valid": a_key(Tenant.objects.get(name="red"))}
+    keys["red"] = of_red["valid"]
+    assert asked("GET", FLUFFY, "red", keys).status_code == 200
+    coming = {}
+    with crowd.behind("first"):
+        for which in order:
+            keys["red"] = of_red[which]
+            coming[which] = crowd.send(method, FLUFFY if method == "GET" else new(which), "red")
+    assert coming["revoked"].result(30).status_code == 401
+    assert coming["valid"].result(30).status_code == (200 if method == "GET" else 201)
+    assert not Item.objects.filter(schema__tenant__name="red", key="revoked").exists()
 
-    def settle(group: Sequence[at_once.Ready]) -> list[at_once.Settled] | None:
-        sizes.append(len(group))
-        return at_once._settle(group)
 
-    monkeypatch.setattr(at_once._group_commit, "_carry_out", settle)
+def test_nobody_waits_for_what_is_large(crowd: Crowd, keys: dict[str, str]) -> None:
+    large = {**new("large"), "text": "x" * 20_000}
+    with crowd.behind("first"):  # nor does that wait for others
+        assert asked("POST", large, "red", keys).status_code == 201
+        assert asked("PUT", large, "red", keys).status_code == 200
+        assert asked("PATCH", {"id": "large", "name": "y"}, "red", keys).status_code == 200
+
+
+def test_writes_of_the_same_item_follow_one_another(crowd: Crowd, sizes: list[int]) -> None:
     answers = crowd.together(*[("PUT", {**FLUFFY, "name": f"{number}"}, "red") for number in range(3)])
     assert statuses(answers) == [200, 200, 200]
     assert sizes[:2] == [1, 1]
@@ -225,13 +273,40 @@ def test_the_others_do_not_wait_for_what_one_of_them_has_to_wait_for(crowd: Crow
     assert not list(balances.discrepancies())
 
 
-def test_what_was_changed_after_it_was_read_undoes_all_of_the_group(keys: dict[str, str]) -> None:
+def test_what_was_changed_after_it_was_read_is_left_out(keys: dict[str, str]) -> None:
     put = ready("PUT", {**FLUFFY, "name": "of old"}, "red", keys)
+    delete = ready("DELETE", {"id": "123"}, "green", keys)
     post = ready("POST", new("a"), "blue", keys)
-    assert asked("PUT", {**FLUFFY, "name": "newer"}, "red", keys).status_code == 200
+    for name in ("red", "green"):
+        assert asked("PUT", {**FLUFFY, "name": "newer"}, name, keys).status_code == 200
+    assert at_once._settle([put, delete, post]) == [None, None, at_once.Settled(980, None)]
+    assert set(Item.objects.exclude(schema__tenant__name="first").values_list("key", "payload__name")) == {
+        ("123", "newer"),
+        ("123", "Fluffy"),
+        ("a", "Fluffy"),
+    }
+    assert not list(balances.discrepancies())
+
+
+def test_what_is_changed_while_it_is_written_undoes_all_of_the_group(
+    keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settlement_statements, "_LOCK_TIMEOUT", "30s")
+    settlement_statements.text_of.cache_clear()
+    group = [ready("PUT", {**FLUFFY, "name": "n"}, "red", keys), ready("POST", new("a"), "blue", keys)]
     before = state()
-    assert at_once._settle([put, post]) is None
-    assert state() == before
+    with waiting_for(CHANGED, partial(at_once._settle, group)) as settled, another_connection() as third:
+        free = third.execute("SELECT FROM tenants_tokenaccount FOR UPDATE SKIP LOCKED").rowcount
+    settlement_statements.text_of.cache_clear()
+    assert free == 4  # who waits for an item has nobody's account
+    assert settled == [None]
+    after = state()
+    assert (after.accounts, after.ledger_entries, after.outbox) == (
+        before.accounts,
+        before.ledger_entries,
+        before.outbox,
+    )
+    assert [item[0] for item in after.items] == ["123"] * 4
 
 
 def ready(method: str, payload: dict[str, Any], name: str, keys: dict[str, str]) -> at_once.Ready:
@@ -248,6 +323,6 @@ def ready(method: str, payload: dict[str, Any], name: str, keys: dict[str, str])
     )
     admission = admit_as_kept(operation)
     assert isinstance(admission, Admitted)
-    planned = operations._ready_write(operation, admission)
+    planned = operations._ready(operation, admission)
     assert planned is not None
     return planned
