@@ -200,4 +200,4 @@ def _response(outcome: Outcome, tenant: str, schema: str) -> HttpResponse:
         headers["ETag"] = outcome.etag
     if outcome.status == 201 and outcome.item_key:
         headers["Location"] = f"{get_script_prefix()}api/{tenant}/{schema}/{quote(outcome.item_key, safe='')}"
-    return json_response(outcome.body, status=outcome.status, headers=headers)
+    return json_response(outcome.body, text=outcome.text, status=outcome.status, headers=headers)

@@ -306,6 +306,7 @@ def _outcome(operation: Operation, answer: list[Done] | Refusal, balance: int | 
     return Outcome(
         status=first.status,
         body=first.body,
+        text=first.event_text if first.body is first.event_payload else "",
         item_key=first.item_key,
         etag=first.etag,
         tokens=COST,

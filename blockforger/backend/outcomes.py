@@ -20,6 +20,8 @@ class Outcome:
 
     status: int
     body: JsonValue = None
+    # The body as compact JSON, if it was written out before.
+    text: str = ""
     problem: Problem | None = None
     item_key: str = ""
     # Of the item as the operation read or left it.
