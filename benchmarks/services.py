@@ -86,7 +86,7 @@ class Postgres:
         return self._process.cpu_seconds()
 
     def _start(self, **settings: str) -> Process:
-        options = {"port": str(self.port), "listen_addresses": "127.0.0.1", "max_connections": "200"} | settings
+        options = {"port": str(self.port), "listen_addresses": "127.0.0.1", "max_connections": "500"} | settings
         command = [str(self._bin / "postgres"), "-D", str(self._data), "-k", str(self._data)]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
