@@ -6,8 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.core.cache import close_caches
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
+from django.core.signals import request_finished, request_started
+from django.db import reset_queries
 from django.http import HttpRequest
 from django.urls import get_resolver
 
@@ -46,6 +49,10 @@ class Application(WSGIHandler):
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")
 django.setup(set_prefix=False)  # as get_wsgi_application does
+
+# No cache of Django's is used, and its list of queries is only for debugging, and bounded.
+request_finished.disconnect(close_caches)
+request_started.disconnect(reset_queries)
 
 application = Application()
 _ = get_resolver().url_patterns  # loaded now, not by the first request
