@@ -50,15 +50,15 @@ MUTANTS = (
         "outbox-after-commit",
         "events are saved when their write has been committed",
         "blockforger/backend/settlements.py",
-        "    by_model: dict[type[Model], list[Model]] = {}\n",
+        "    shape, parameters = settlement_statements.of(settlement, tenants)\n",
         "    if events := [row for row in settlement.rows if hasattr(row, 'bus_arn')]:\n"
         "        from dataclasses import replace\n"
-        "        written = _write(replace(settlement, rows=[r for r in settlement.rows if r not in events]), tenant)\n"
+        "        written = _write(replace(settlement, rows=[r for r in settlement.rows if r not in events]), tenants)\n"
         "        for row in events:\n"
         "            _count_from(written.accounts.get(_tenant_of(row)), row)\n"
         "        transaction.on_commit(lambda: rows.insert(events if written.accounts else []))\n"
         "        return written\n"
-        "    by_model: dict[type[Model], list[Model]] = {}\n",
+        "    shape, parameters = settlement_statements.of(settlement, tenants)\n",
         ("lost: ", "input: "),
         ("--duration", "60", "--blows", "web,postgresql", "--blow-pause", "0.5"),
     ),
@@ -217,19 +217,20 @@ MUTANTS = (
         "bill-committed-alone",
         "the debit is committed without its ledger entry and its events",
         "blockforger/backend/settlements.py",
-        "            written = _write(settlement, tenant)\n",
+        "            return _write(settlement, tenants)\n",
         "            from dataclasses import replace\n"
-        "            written = _write(replace(settlement, rows=[]), tenant)\n"
+        "            written = _write(replace(settlement, rows=[]), tenants)\n"
         "        for row in settlement.rows:\n"
         "            _count_from(written.accounts.get(_tenant_of(row)), row)\n"
-        "        rows.insert(settlement.rows if written.accounts else [])\n",
+        "        rows.insert(settlement.rows if written.accounts else [])\n"
+        "        return written\n",
         ("money: ", "audit_ledger: ", "clock: "),
         ("--duration", "25", "--blows", "web,consumer,postgresql", "--blow-pause", "0.8"),
     ),
     Mutant(
         "debit-without-condition",
         "an account is debited that cannot pay",
-        "blockforger/backend/settlements.py",
+        "blockforger/backend/settlement_statements.py",
         '" AND account.balance >= claim.tokens"',
         '""',
         ("answer: ", "input: "),
