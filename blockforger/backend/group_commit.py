@@ -120,6 +120,9 @@ def _as_seen_by_another(error: BaseException) -> BaseException:
     """The same fault for another thread, which adds its own trace; what ends a thread ends no other."""
     if not isinstance(error, Exception):
         return RuntimeError("The thread that was to carry this out was ended.")
-    fault = copy.copy(error)
+    try:
+        fault = copy.copy(error)
+    except TypeError:  # it is not made of what it holds
+        return RuntimeError(f"{type(error).__name__}: {error}")
     fault.__cause__ = error.__cause__
     return fault

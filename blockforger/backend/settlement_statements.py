@@ -62,7 +62,8 @@ def of(settlement: Settlement, tenants: Collection[Tenant]) -> tuple[Shape, list
         claims=_one_or_many(settlement.claims),
         rows=tuple((model, _one_or_many(of_model)) for model, of_model in by_model.items()),
         is_at_once=bool(tenants),
-        is_of_group=bool(tenants) and settlement.items > 1,
+        # Reads that were made before have no items here, but tenants that must all be as they were.
+        is_of_group=bool(tenants) and (settlement.items > 1 or len(settlement.claims) > 1),
         tells_numbers=settlement.numbers_are_told and bool(settlement.created),
     )
     return shape, [*_parameters(settlement, shape, by_model, tenants)]

@@ -137,6 +137,20 @@ def test_a_fault_is_told_to_each_of_its_group_and_to_nobody_else(
     assert committer.commits.do("later") == "later is done"
 
 
+def test_a_fault_that_cannot_be_copied_is_told_to_all_the_same(
+    committer: Committer, threads: ThreadPoolExecutor
+) -> None:
+    class Odd(Exception):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__(f"{one} and {two}")
+
+    committer.fault = Odd(1, 2)
+    with committer.busy(threads):
+        others = committer.after_others(threads, "a", "b", "c")
+    faults = [future.exception(30) for future in others]
+    assert all("1 and 2" in str(fault) for fault in faults)
+
+
 def test_one_who_gives_too_few_results_leaves_nobody_waiting(
     committer: Committer, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,10 +56,10 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return keys
 
 
-def asked(method: str, payload: dict[str, Any], name: str, keys: dict[str, str]) -> Any:
+def asked(method: str, payload: dict[str, Any], name: str, keys: dict[str, str], **headers: str) -> Any:
     """The response to a request for an item of the tenant's."""
     path = f"/api/{name}/petstore" + ("" if method == "POST" else f"/{payload['id']}")
-    client = APIClient(headers={"X-API-Key": keys[name]})
+    client = APIClient(headers={"X-API-Key": keys[name], **headers})
     return client.generic(method, path, json.dumps(payload), content_type="application/json")
 
 
@@ -80,10 +80,10 @@ class Crowd:
             another.rollback()
         assert first.result(30).status_code == 201
 
-    def send(self, method: str, payload: dict[str, Any], name: str) -> Future[Any]:
+    def send(self, method: str, payload: dict[str, Any], name: str, **headers: str) -> Future[Any]:
         """Send a request that has to wait for the first."""
         there = len(at_once._group_commit._waiting)
-        coming = self._submit(method, payload, name)
+        coming = self._submit(method, payload, name, **headers)
         until(lambda: len(at_once._group_commit._waiting) > there)
         return coming
 
@@ -93,10 +93,10 @@ class Crowd:
             coming = [self.send(*request) for request in requests]
         return [future.result(30) for future in coming]
 
-    def _submit(self, method: str, payload: dict[str, Any], name: str) -> Future[Any]:
+    def _submit(self, method: str, payload: dict[str, Any], name: str, **headers: str) -> Future[Any]:
         def send() -> Any:
             try:
-                return asked(method, payload, name, self._keys)
+                return asked(method, payload, name, self._keys, **headers)
             finally:
                 connection.close()
 
@@ -250,6 +250,20 @@ def test_nobody_waits_for_what_is_large(crowd: Crowd, keys: dict[str, str]) -> N
         assert asked("POST", large, "red", keys).status_code == 201
         assert asked("PUT", large, "red", keys).status_code == 200
         assert asked("PATCH", {"id": "large", "name": "y"}, "red", keys).status_code == 200
+
+
+@pytest.mark.parametrize("condition", [{"If-None-Match": '"other"'}, {}])
+def test_no_tenant_vouches_for_another(crowd: Crowd, keys: dict[str, str], condition: dict[str, str]) -> None:
+    """Reads with a condition are made before they are billed."""
+    assert asked("GET", FLUFFY, "red", keys, **condition).status_code == 200
+    row = ApiKey.objects.get(tenant__name="red")
+    row.is_active = False
+    row.save()
+    with crowd.behind("first"):
+        late = crowd.send("GET", FLUFFY, "red", **condition)
+        other = crowd.send("GET", FLUFFY, "blue", **{"If-None-Match": '"other"'})
+    assert (late.result(30).status_code, other.result(30).status_code) == (401, 200)
+    assert (held("red"), held("blue")) == (980, 980)
 
 
 def test_writes_of_the_same_item_follow_one_another(crowd: Crowd, sizes: list[int]) -> None:
