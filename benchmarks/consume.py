@@ -25,7 +25,7 @@ MESSAGES = int(10_000 * SCALE)
 # Slower peers get fewer: their rate is the same.
 _NAIVE_MESSAGES, _SQS_CONSUMER_MESSAGES = (int(n * SCALE) for n in (1_500, 4_000))
 # Messages of every tenant, so that what is kept of each is there.
-_WARM_UP = 200
+_WARM_UP = 1_000
 _COST = 10
 
 _numbers = itertools.count()

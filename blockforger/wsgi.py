@@ -6,20 +6,28 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import django
+from django.conf import settings
 from django.core.cache import close_caches
 from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.db import reset_queries
 from django.http import HttpRequest
 from django.urls import get_resolver
+from django.utils.module_loading import import_string
 
 from blockforger import garbage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from django.http.response import HttpResponseBase
+
+    GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+_API = "/api/"
 
 
 class Request(WSGIRequest):
@@ -33,18 +41,41 @@ class Request(WSGIRequest):
 
 
 class Application(WSGIHandler):
-    """Django's, which leaves what goes wrong while it makes the request to the web server, as a fault of ours."""
+    """Django's, in which the API has middleware of its own: it is served in the time that the pages' takes.
+
+    It leaves what goes wrong while it makes the request to the web server, as a fault of ours.
+    """
 
     request_class = Request
+    # Django's types do not know them.
+    _get_response: GetResponse
+    _middleware_chain: GetResponse
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> HttpResponseBase:
+    def load_middleware(self, is_async: bool = False) -> None:  # noqa: FBT001, FBT002 - Django's signature
+        super().load_middleware(is_async)
+        pages, api = self._middleware_chain, self._chain_of(settings.API_MIDDLEWARE)
+        self._middleware_chain = lambda request: (api if request.path_info.startswith(_API) else pages)(request)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         try:
-            return super().__call__(environ, start_response)
+            response: Any = super().__call__(environ, start_response)
         except BadRequest as error:  # others are answered by then
             handler: Any = get_resolver().resolve_error_handler(400)
-            response: HttpResponseBase = handler(HttpRequest(), error)
+            response = handler(HttpRequest(), error)
             start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+        if response.streaming:
             return response
+        # A list is sent at once; of anything else a server asks for part after part.
+        body = [response.content]
+        response.close()
+        return body
+
+    def _chain_of(self, paths: Sequence[str]) -> GetResponse:
+        handler: Any = convert_exception_to_response(self._get_response)
+        for path in reversed(paths):
+            handler = convert_exception_to_response(import_string(path)(handler))
+        chain: GetResponse = handler
+        return chain
 
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blockforger.settings")

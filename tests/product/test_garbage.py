@@ -30,9 +30,7 @@ def answered(method: str, key: str, path: str, payload: Any = None) -> str:
         "wsgi.url_scheme": "http",
     }
     statuses: list[str] = []
-    response = application(environ, lambda status, headers: statuses.append(status))  # type: ignore[arg-type]
-    b"".join(response)
-    response.close()
+    application(environ, lambda status, headers: statuses.append(status))  # type: ignore[arg-type]
     return statuses[0]
 
 

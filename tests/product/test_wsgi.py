@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from django.conf import settings
 
 from blockforger.wsgi import application
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoAssertNumQueries
 
 # As each request begins, Django looks whether its connection still serves.
 pytestmark = pytest.mark.django_db
@@ -25,9 +30,11 @@ CANNOT_BE_READ = [
 ]
 
 
-def answer_to(content_type: str, query: str = "") -> tuple[str, dict[str, str], bytes]:
-    environ = {"SCRIPT_NAME": "", "PATH_INFO": "/livez", "CONTENT_LENGTH": "0"}
-    environ |= {"QUERY_STRING": query, "CONTENT_TYPE": content_type}
+def answer_to(
+    content_type: str = "", query: str = "", path: str = "/livez", **headers: str
+) -> tuple[str, dict[str, str], bytes]:
+    environ = {"SCRIPT_NAME": "", "PATH_INFO": path, "CONTENT_LENGTH": "0"}
+    environ |= {"QUERY_STRING": query, "CONTENT_TYPE": content_type, **headers}
     setup_testing_defaults(environ)
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -40,8 +47,8 @@ def answer_to(content_type: str, query: str = "") -> tuple[str, dict[str, str], 
         content = b"".join(body)
     finally:
         body.close()  # type: ignore[attr-defined]
-    [(status, headers)] = started
-    return status, dict(headers), content
+    [(status, answered)] = started
+    return status, dict(answered), content
 
 
 @pytest.mark.parametrize(("content_type", "query"), CANNOT_BE_READ, ids=range(len(CANNOT_BE_READ)))
@@ -56,3 +63,29 @@ def test_a_content_type_that_django_cannot_read_is_a_problem_document(content_ty
 )
 def test_others_are_djangos_to_judge(content_type: str) -> None:
     assert answer_to(content_type)[0] == "200 OK"
+
+
+def test_an_answer_of_the_api_is_as_guarded_as_a_page() -> None:
+    guards = ("X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Cross-Origin-Opener-Policy")
+    _, of_page, _ = answer_to(path="/admin/login/")
+    status, of_api, content = answer_to(path="/api/nobody/pets")
+    assert status == "401 Unauthorized"
+    assert {name: of_api[name] for name in guards} == {name: of_page[name] for name in guards}
+    assert of_api["Content-Length"] == str(len(content))
+
+
+def test_the_api_is_not_served_for_the_host_of_another() -> None:
+    assert answer_to(path="/api/nobody/pets", HTTP_HOST="elsewhere.example")[0] == "400 Bad Request"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_api_looks_at_no_session(django_assert_num_queries: DjangoAssertNumQueries) -> None:
+    cookie = "sessionid=abcdefghijklmnopqrstuvwxyz012345"
+    with django_assert_num_queries(0):
+        answer_to(path="/api/nobody/pets", HTTP_COOKIE=cookie)
+    with django_assert_num_queries(1):
+        answer_to(path="/admin/login/", HTTP_COOKIE=cookie)
+
+
+def test_the_apis_middleware_is_the_pages_without_some() -> None:
+    assert [path for path in settings.MIDDLEWARE if path in settings.API_MIDDLEWARE] == settings.API_MIDDLEWARE
