@@ -13,7 +13,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
 from django.db import reset_queries
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
@@ -63,7 +63,7 @@ class Application(WSGIHandler):
             handler: Any = get_resolver().resolve_error_handler(400)
             response = handler(HttpRequest(), error)
             start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
-        if response.streaming:
+        if not isinstance(response, HttpResponse):  # a stream, or what the server sends files with
             return response
         # A list is sent at once; of anything else a server asks for part after part.
         body = [response.content]

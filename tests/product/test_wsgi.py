@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
-from wsgiref.util import setup_testing_defaults
+from typing import TYPE_CHECKING, Any
+from wsgiref.util import FileWrapper, setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
@@ -31,10 +31,10 @@ CANNOT_BE_READ = [
 
 
 def answer_to(
-    content_type: str = "", query: str = "", path: str = "/livez", **headers: str
+    content_type: str = "", query: str = "", path: str = "/livez", **others: Any
 ) -> tuple[str, dict[str, str], bytes]:
-    environ = {"SCRIPT_NAME": "", "PATH_INFO": path, "CONTENT_LENGTH": "0"}
-    environ |= {"QUERY_STRING": query, "CONTENT_TYPE": content_type, **headers}
+    environ: dict[str, Any] = {"SCRIPT_NAME": "", "PATH_INFO": path, "CONTENT_LENGTH": "0"}
+    environ |= {"QUERY_STRING": query, "CONTENT_TYPE": content_type, **others}
     setup_testing_defaults(environ)
     started: list[tuple[str, list[tuple[str, str]]]] = []
 
@@ -72,6 +72,13 @@ def test_an_answer_of_the_api_is_as_guarded_as_a_page() -> None:
     assert status == "401 Unauthorized"
     assert {name: of_api[name] for name in guards} == {name: of_page[name] for name in guards}
     assert of_api["Content-Length"] == str(len(content))
+
+
+@pytest.mark.parametrize("servers_own", [{}, {"wsgi.file_wrapper": FileWrapper}], ids=["stream", "wrapper"])
+def test_files_are_sent_as_the_server_sends_them(servers_own: dict[str, Any]) -> None:
+    status, headers, content = answer_to(path="/static/blockforger/icon.svg", **servers_own)
+    assert (status, headers["Content-Type"]) == ("200 OK", "image/svg+xml")
+    assert content.lstrip().startswith(b"<svg")
 
 
 def test_the_api_is_not_served_for_the_host_of_another() -> None:
