@@ -60,7 +60,7 @@ MUTANTS = (
         "        return written\n"
         "    shape, parameters = settlement_statements.of(settlement, tenants)\n",
         ("lost: ", "input: "),
-        ("--duration", "60", "--blows", "web,postgresql", "--blow-pause", "0.5"),
+        ("--duration", "60", "--blows", "web,postgresql", "--blow-pause", "0.1"),
     ),
     Mutant(
         "nudge-as-carrier",
