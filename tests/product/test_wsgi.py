@@ -11,6 +11,8 @@ import pytest
 from django.conf import settings
 
 from blockforger.wsgi import application
+from tenants.models import AllowedOrigin
+from tests.cast import a_tenant
 
 if TYPE_CHECKING:
     from pytest_django import DjangoAssertNumQueries
@@ -83,6 +85,15 @@ def test_files_are_sent_as_the_server_sends_them(servers_own: dict[str, Any]) ->
 
 def test_the_api_is_not_served_for_the_host_of_another() -> None:
     assert answer_to(path="/api/nobody/pets", HTTP_HOST="elsewhere.example")[0] == "400 Bad Request"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_page_of_an_allowed_origin_may_call_the_api() -> None:
+    AllowedOrigin.objects.create(tenant=a_tenant(), origin="https://shop.example")
+    preflight = {"REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": "POST"}
+    for origin, allowed in (("https://shop.example", "https://shop.example"), ("https://elsewhere.example", None)):
+        _, headers, _ = answer_to(path="/api/mytenant/petstore", HTTP_ORIGIN=origin, **preflight)
+        assert headers.get("access-control-allow-origin") == allowed
 
 
 @pytest.mark.django_db(transaction=True)
