@@ -41,7 +41,7 @@ class Request(WSGIRequest):
 
 
 class Application(WSGIHandler):
-    """Django's, in which the API has middleware of its own: it is served in the time that the pages' takes.
+    """Django's, in which requests to the API pass middleware of their own.
 
     It leaves what goes wrong while it makes the request to the web server, as a fault of ours.
     """
