@@ -18,7 +18,7 @@ from eventing.models import EventBus, OutboxEvent, OutboxStatus, OutputRule
 from tenants import api_keys
 from tenants.models import ApiKey, Membership, Permission, Tenant, TokenAccount
 from tests.admin_pages import url_of
-from tests.browser.test_admin import DESKTOP, PHONE, opened, signed_in
+from tests.browser.test_admin import DESKTOP, PHONE, opened, press, signed_in
 from tests.browser.test_dashboard import _streams_end, a_day
 from tests.browser.test_rule_pages import a_file
 from tests.cast import BUS, PET, a_key, a_rule, a_schema, a_tenant
@@ -112,21 +112,21 @@ def test_draw_rule_pages(chromium: Browser, live_server: LiveServer, event_bridg
         opened(page, live_server, page_of.format("explain"))
         page.select_option("#id_schema", "petstore")
         page.fill("#id_payload", '{"id": "pet-9", "name": "Nemo", "status": "available"}')
-        page.click("button:text-is('Explain')")
+        press(page, "button:text-is('Explain')")
         draw("explain")
         opened(page, live_server, page_of.format("backtest"))
         listed = [{"eventbridge_arn": BUS, "operations": ["POST"], "filter": {"name": [{"prefix": "R"}]}}]
         page.fill("#id_rules", json.dumps({"rules": listed, "schemas": {}}, indent=2))
-        page.click("text=Compare")
+        press(page, "text=Compare")
         draw("backtest")
         opened(page, live_server, page_of.format("test-rule"))
-        page.click("text=Send the sample")
+        press(page, "text=Send the sample")
         draw("test-rule")
         opened(page, live_server, page_of.format("import"))
         properties = rules_property({"operations": ["POST"]}, {"source": "petstore"}) + "eventbridge-feedbak=no\n"
         files = {"tenant.properties": properties, "petstore.json": json.dumps(PET), "toys.json": json.dumps(PET)}
         page.set_input_files("#id_upload", [a_file(name, text) for name, text in files.items()])
-        page.click("text=Show the plan")
+        press(page, "text=Show the plan")
         draw("import")
 
 

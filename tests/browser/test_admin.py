@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.db.models import Model
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, Locator, Page, Request
     from pytest_django.live_server_helper import LiveServer
 
     from tests.isolation.world import World
@@ -81,6 +81,13 @@ def opened(page: Page, server: LiveServer, path: str) -> Page:
     page.goto(server.url + path)
     page.wait_for_function("!document.querySelector('[x-cloak]')")
     return page
+
+
+def press(page: Page, what: str | Locator) -> None:
+    """Press what leads to another page, and see that page whole. A bare click may return before it is there."""
+    with page.expect_navigation(wait_until="load"):
+        (page.locator(what).first if isinstance(what, str) else what).click()
+    page.wait_for_function("!document.querySelector('[x-cloak]')")
 
 
 def problems(page: Page) -> list[str]:
@@ -156,7 +163,7 @@ def test_a_person_sets_up_a_second_factor_and_is_asked_for_it(chromium: Browser,
     with signed_in(chromium, live_server, user) as page:
         opened(page, live_server, "/admin/two-factor/set-up/")
         page.fill("#id_code", code_of(user))
-        page.click("text=Turn it on")
+        press(page, "text=Turn it on")
         assert len(page.inner_text("#recovery-codes").split()) == 10
         found = problems(page)
         found += problems(opened(page, live_server, "/admin/two-factor/"))
@@ -165,7 +172,7 @@ def test_a_person_sets_up_a_second_factor_and_is_asked_for_it(chromium: Browser,
         assert "Enter the code that your authenticator app shows" in page.inner_text("body")
         found += problems(page)
         page.fill("#id_code", code_of(user, ahead=1))
-        page.click("text=Go on")
+        press(page, "text=Go on")
         assert page.url == f"{live_server.url}/admin/"
     assert found == []
 
@@ -176,7 +183,7 @@ def test_a_new_key_is_copied(chromium: Browser, live_server: LiveServer) -> None
     with signed_in(chromium, live_server, user) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         opened(page, live_server, f"/admin/tenants/apikey/{ApiKey.objects.get().pk}/rotate/")
-        page.click("button:has-text('Rotate')")
+        press(page, "button:has-text('Rotate')")
         found = problems(page)
         page.click("text=Copy >> nth=-1")
         page.wait_for_selector("text=Copied")

@@ -12,12 +12,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connections
 from django.utils import timezone
+from playwright.sync_api import expect
 from rest_framework.test import APIClient
 
 from eventing import live_tail
 from eventing.models import EventBus, OutboxEvent, OutboxStatus
 from tenants.models import Membership, Role, Tenant
-from tests.browser.test_admin import DESKTOP, PHONE, opened, problems, signed_in
+from tests.browser.test_admin import DESKTOP, PHONE, opened, press, problems, signed_in
 from tests.cast import BUS, PET, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import write
 from tests.eventing.test_dashboards import came_in, sent
@@ -135,21 +136,20 @@ def test_a_new_tenant_is_led_to_its_first_event(chromium: Browser, live_server: 
     with signed_in(chromium, live_server, user) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         opened(page, live_server, "/admin/")
-        page.click("text=Add a schema")
+        press(page, "text=Add a schema")
         page.fill("[name=name]", "pets")
         page.fill("[name=document]", str(PET).replace("'", '"'))
-        page.click("[name=_save]")
+        press(page, "[name=_save]")
 
         opened(page, live_server, "/admin/")
-        page.click("text=Add an API key")
+        press(page, "text=Add an API key")
         page.fill("[name=name]", "first")
-        page.click("[name=_save]")
+        press(page, "[name=_save]")
         key = page.inner_text("#new-key")
 
         opened(page, live_server, "/admin/")
-        page.click("text=Add an output rule")
-        page.wait_for_function("!document.querySelector('[x-cloak]')")
-        page.click("[name=_save]")
+        press(page, "text=Add an output rule")
+        press(page, "[name=_save]")
 
         opened(page, live_server, "/admin/")
         command = copied(page)
@@ -157,7 +157,7 @@ def test_a_new_tenant_is_led_to_its_first_event(chromium: Browser, live_server: 
         assert carry_out(command, key).status_code == 201
 
         opened(page, live_server, "/admin/")
-        page.click("text=Watch events as they pass")
+        press(page, "text=Watch events as they pass")
         page.wait_for_selector("#rows tr.pending")
         OutboxEvent.objects.update(status=OutboxStatus.DELIVERED, delivered_at=timezone.now())
         page.wait_for_selector("#rows tr.delivered")
@@ -175,23 +175,23 @@ def test_events_are_watched_as_they_pass(chromium: Browser, live_server: LiveSer
     with signed_in(chromium, live_server, a_user(tenant, Role.VIEWER)) as page:
         opened(page, live_server, "/admin/live/mytenant/")
         page.wait_for_selector("text=Watching.")
-        assert page.is_visible("text=Nothing has passed in the last 10 minutes.")
+        expect(page.get_by_text("Nothing has passed in the last 10 minutes.")).to_be_visible()
         write(tenant, key, "POST", "one")
         page.wait_for_selector("text=POST petstore / one")
-        assert page.is_hidden("text=Nothing has passed")
+        expect(page.get_by_text("Nothing has passed")).to_be_hidden()
 
         page.click("text=Pause")
         page.wait_for_selector("text=Paused.")
         write(tenant, key, "PUT", "one")
         page.click("text=Go on")
         page.wait_for_selector("text=PUT petstore / one")
+        expect(page.locator("#rows tr")).to_have_count(2)
         assert page.inner_text("#rows tr:first-child").count("PUT") == 1
-        assert page.locator("#rows tr").count() == 2
 
         page.select_option("[name=operation]", "PUT")
-        page.wait_for_selector("text=PUT petstore / one")
-        assert page.locator("#rows tr").count() == 1
-        assert page.url.endswith("?operation=PUT")
+        expect(page.locator("#rows tr")).to_have_count(1)
+        expect(page.locator("#rows tr")).to_contain_text("PUT petstore / one")
+        expect(page).to_have_url(f"{live_server.url}/admin/live/mytenant/?operation=PUT")
         page.select_option("[name=operation]", "")
         page.wait_for_selector("text=POST petstore / one")
 

@@ -12,14 +12,14 @@ from eventing.admin_timeline import url
 from eventing.models import OutboxEvent, OutboxStatus, Replay
 from tenants.models import LedgerEntry
 from tests.admin_pages import url_of
-from tests.browser.test_admin import DESKTOP, PHONE, opened, problems, signed_in
+from tests.browser.test_admin import DESKTOP, PHONE, opened, press, problems, signed_in
 from tests.cast import a_tenant
 from tests.eventing.test_deliveries import INBOX, OUTBOX, a_delivered
 from tests.eventing.test_redrive_input import fill, queues
 from tests.eventing.test_timelines import a_life, key, tenant
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
     from pytest_django.live_server_helper import LiveServer
 
     from tenants.models import Tenant
@@ -32,13 +32,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 @pytest.fixture
 def operator() -> User:
     return User.objects.create_superuser("operator")
-
-
-def press(page: Page, what: str) -> None:
-    """Press what leads to another page, and see that page whole."""
-    with page.expect_navigation(wait_until="load"):
-        page.click(what)
-    page.wait_for_function("!document.querySelector('[x-cloak]')")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

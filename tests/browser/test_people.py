@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tenants.models import LedgerEntry, Membership, Role, Tenant, TokenAccount
 from tests.admin_pages import url_of
-from tests.browser.test_admin import opened, problems, signed_in
+from tests.browser.test_admin import opened, press, problems, signed_in
 from tests.cast import a_schema, a_tenant
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ def test_an_operator_adds_tokens_with_a_reference(chromium: Browser, live_server
     operator = User.objects.create_superuser("operator")
     with signed_in(chromium, live_server, operator) as page:
         opened(page, live_server, url_of(TokenAccount, "change", tenant.pk))
-        page.click("#content a[href*='ledgerentry/add']")
+        press(page, "#content a[href*='ledgerentry/add']")
         page.fill("#id_amount", "500")
         page.fill("#id_reference", "invoice 7")
         found = problems(page)
-        page.click("button:text-is('Save')")
+        press(page, "button:text-is('Save')")
         expect(page.locator("#result_list")).to_contain_text("invoice 7")
         opened(page, live_server, url_of(TokenAccount, "change", tenant.pk))
         expect(page.locator("#content")).to_contain_text("500")

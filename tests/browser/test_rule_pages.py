@@ -14,7 +14,7 @@ from eventing.models import OutputRule
 from tenants import rate_limits
 from tenants.models import Membership, Tenant
 from tests.admin_pages import url_of
-from tests.browser.test_admin import DESKTOP, PHONE, opened, problems, signed_in
+from tests.browser.test_admin import DESKTOP, PHONE, opened, press, problems, signed_in
 from tests.cast import BUS, a_key, a_rule, a_schema, a_tenant
 from tests.eventing.doors import write
 from tests.eventing.event_bridge import EventBridge, accepted, event_bridge, failed
@@ -82,16 +82,16 @@ def test_every_page_and_answer_is_accessible_at_every_width(
             found += looked_at(opened(page, live_server, page_of(tenant, name)))
         opened(page, live_server, page_of(tenant, "explain"))
         page.fill("#id_payload", "{")
-        page.click("button:text-is('Explain')")
+        press(page, "button:text-is('Explain')")
         assert "The text is not JSON" in page.inner_text("#content")
         found += looked_at(page)
         page.fill("#id_payload", PAYLOAD)
-        page.click("button:text-is('Explain')")
+        press(page, "button:text-is('Explain')")
         assert "1 of 2 rules match" in page.inner_text("#result")
         found += looked_at(page)
         opened(page, live_server, page_of(tenant, "backtest"))
         page.fill("#id_rules", json.dumps({"rules": [{"eventbridge_arn": BUS}], "schemas": {}}))
-        page.click("text=Compare")
+        press(page, "text=Compare")
         page.click("summary >> nth=0")
         assert '"Source": "blockforger-output"' in page.inner_text("#result")
         found += looked_at(page)
@@ -101,13 +101,13 @@ def test_every_page_and_answer_is_accessible_at_every_width(
         ):
             event_bridge.answering = answer
             opened(page, live_server, page_of(tenant, "test-rule"))
-            page.click("text=Send the sample")
+            press(page, "text=Send the sample")
             assert told in page.inner_text("#result")
             found += looked_at(page)
         for properties in (ONE_RULE, "eventbridge-input=maybe"):
             opened(page, live_server, page_of(tenant, "import"))
             page.set_input_files("#id_upload", [a_file("tenant.properties", properties)])
-            page.click("text=Show the plan")
+            press(page, "text=Show the plan")
             page.wait_for_selector("#result")
             found += looked_at(page)
     with signed_in(chromium, live_server, User.objects.create_superuser("operator"), DESKTOP, theme) as page:
@@ -120,22 +120,22 @@ def test_a_rule_that_does_not_match_is_found_and_tested(
 ) -> None:
     with signed_in(chromium, live_server, admin) as page:
         opened(page, live_server, url_of(Tenant, "change", tenant.pk))
-        page.click("a:has-text('Explain')")
+        press(page, "a:has-text('Explain')")
         page.select_option("#id_operation", "PUT")
         page.fill("#id_payload", PAYLOAD)
         page.fill("#id_before", PAYLOAD)
-        page.click("button:text-is('Explain')")
+        press(page, "button:text-is('Explain')")
         cards = page.locator(".cards > li")
         assert cards.count() == 2
         assert '"DetailType": "petstore.PUT"' in cards.nth(0).inner_text()
         assert "nothing has changed in status" in cards.nth(1).inner_text()
-        cards.nth(0).locator("text=Send a test").click()
+        press(page, cards.nth(0).locator("text=Send a test"))
         page.fill("#id_payload", '{"name": "Fluffy"}')
-        page.click("text=Send the sample")
+        press(page, "text=Send the sample")
         assert "The bus accepted the sample" in page.inner_text("#result")
         assert "urn:blockforger:test:" in page.inner_text("#result")
         page.select_option("#id_rule", index=1)
-        page.click("text=Send the sample")
+        press(page, "text=Send the sample")
         assert "The sample was refused" in page.inner_text("#result")
         assert "aws events create-event-bus --name nowhere" in page.inner_text("#result")
 
@@ -150,18 +150,18 @@ def test_a_tenants_files_are_exported_changed_and_imported(
         with zipfile.ZipFile(io.BytesIO(exported)) as archive:
             properties = archive.read("mytenant/tenant.properties").decode()
             schema = archive.read("mytenant/petstore.json").decode()
-        page.click("a:has-text('Import')")
+        press(page, "a:has-text('Import')")
         page.set_input_files("#id_upload", [a_file("mytenant.zip", exported)])
-        page.click("text=Show the plan")
+        press(page, "text=Show the plan")
         assert "Nothing to change" in page.inner_text("#result")
-        page.click("text=Choose other files")
+        press(page, "text=Choose other files")
         changed = [a_file("tenant.properties", properties.replace("shop", "store")), a_file("petstore.json", schema)]
         page.set_input_files("#id_upload", changed)
-        page.click("text=Show the plan")
+        press(page, "text=Show the plan")
         assert "+ rule 1" in page.inner_text("#result")
         OutputRule.objects.filter(source="shop").update(source="market")
-        page.click("text=Import this")
+        press(page, "text=Import this")
         assert "Something changed meanwhile, and nothing was imported." in page.inner_text("#result")
-        page.click("text=Import this")
+        press(page, "text=Import this")
         page.wait_for_selector("text=Imported.")
     assert OutputRule.objects.filter(position=0).values_list("source", flat=True).get() == "store"

@@ -15,7 +15,7 @@ from eventing import admin_rules, rule_edits, rule_lists
 from eventing.models import EventBus, OutputRule, RuleChange
 from tenants.models import Membership, Tenant
 from tests.admin_pages import url_of
-from tests.browser.test_admin import DESKTOP, PHONE, opened, problems, signed_in
+from tests.browser.test_admin import DESKTOP, PHONE, opened, press, problems, signed_in
 from tests.cast import BUS, FLUFFY, a_rule, a_schema, a_tenant
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def test_the_event_and_what_is_wrong_are_shown_as_one_types(chromium: Browser, l
         page.get_by_label("Event bus ARN").fill(f"{BUS}-new")
         expect(page.locator(".rule-preview .rule-warnings")).to_contain_text("has got no event yet")
         assert problems(page) == []
-        page.get_by_role("button", name="Save", exact=True).click()
+        press(page, page.get_by_role("button", name="Save", exact=True))
         expect(page.locator(".rule h4")).to_have_text("PUT of petstore")
     rule = OutputRule.objects.get()
     assert (rule.source, rule.filter, rule.fields) == ("shop", {"status": ["sold"]}, {"mask": ["name"]})
@@ -176,12 +176,12 @@ def test_a_rule_is_cloned(chromium: Browser, live_server: LiveServer) -> None:
     a_schema(tenant)
     with signed_in(chromium, live_server, a_member(tenant)) as page:
         opened(page, live_server, admin_rules.url_of_list(tenant))
-        page.get_by_role("link", name="Clone rule 2").click()
+        press(page, page.get_by_role("link", name="Clone rule 2"))
         expect(page.locator(".rule-preview .rule-warnings")).to_contain_text("sends the same kind of event to the same")
         page.get_by_label("Source").fill("copy")
         has_entry(page, '"Source": "copy"')
         expect(page.locator(".rule-preview .rule-warnings")).to_be_hidden()
-        page.get_by_role("button", name="Save", exact=True).click()
+        press(page, page.get_by_role("button", name="Save", exact=True))
         page.wait_for_selector(".rules-list")
         assert titles(page) == ["POST", "PUT", "DELETE", "PUT"]
     assert OutputRule.objects.latest("id").source == "copy"
@@ -194,13 +194,13 @@ def test_what_a_rule_said_before_is_restored_with_one_click(chromium: Browser, l
     rule_edits.change(rule, who="grace")
     with signed_in(chromium, live_server, a_member(tenant)) as page:
         opened(page, live_server, admin_rules.url_of_list(tenant))
-        page.get_by_role("link", name="History of rule 1").click()
+        press(page, page.get_by_role("link", name="History of rule 1"))
         assert "Changed by grace" in page.inner_text("#content")
         assert page.inner_text("ins") == "mistake"
         page.get_by_text("As JSON").click()
         assert '"source": "mistake"' in page.inner_text(".documents")
         assert problems(page) == []
-        page.get_by_role("button", name="Restore what was before").click()
+        press(page, page.get_by_role("button", name="Restore what was before"))
         expect(page.locator("h3").first).to_have_text("Restored by ada")
     rule.refresh_from_db()
     assert rule.source == "blockforger-output"
