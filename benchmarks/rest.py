@@ -11,7 +11,7 @@ from benchmarks.figures import Group, Missing, count, ratio
 from benchmarks.load import Load, Target, check_count
 from benchmarks.processes import Failed
 from benchmarks.product import Product
-from benchmarks.rest_peers import BODY, Directus, Drf, Floor, Kinto, missing
+from benchmarks.rest_peers import BODY, Directus, DirectusCluster, Drf, Floor, Kinto, missing
 from benchmarks.seed import SCHEMA
 
 if TYPE_CHECKING:
@@ -82,7 +82,12 @@ def add_items(product: Product) -> None:
         connection.execute("VACUUM ANALYZE")
 
 
-_PEERS: dict[str, Callable[[Services, ExitStack], object]] = {"DRF": Drf, "Kinto": Kinto, "Directus": Directus}
+_PEERS: dict[str, Callable[[Services, ExitStack], object]] = {
+    "DRF": Drf,
+    "Kinto": Kinto,
+    "Directus": Directus,
+    "Directus cluster": DirectusCluster,
+}
 
 
 @contextmanager
@@ -121,6 +126,7 @@ GROUP = Group(
         ratio("post_vs_kinto", "POST", "Kinto POST"),
         ratio("get_vs_kinto", "GET", "Kinto GET"),
         ratio("post_vs_directus", "POST", "Directus POST"),
+        ratio("post_vs_directus_cluster", "POST", "Directus cluster POST"),
         ratio("post_vs_pg_floor", "POST", "pgbench POST"),
         ratio("hot_tenant", "POST, one tenant", "POST"),
     ),

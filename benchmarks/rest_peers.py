@@ -110,13 +110,16 @@ def _records_of(tenant: str) -> str:
 
 
 class Directus:
-    """Directus in two processes, with validated fields and a static token."""
+    """Directus as its own image starts it, in one process, with validated fields and a static token."""
 
     _TOKEN = "only-for-benchmarks"
+    _PROGRAM = "node_modules/@directus/api/dist/cli/run.js"
+    _database = "bench_directus"
+    _start: tuple[str, ...] = ("node", _PROGRAM, "start")
 
     def __init__(self, services: Services, stack: ExitStack) -> None:
         self._services, folder = services, node_folder_of("directus")
-        self._database = services.postgres.create("bench_directus")
+        services.postgres.create(self._database)
         self._port = free_port()
         environment = {
             **environment_of(services, self._database),
@@ -134,12 +137,11 @@ class Directus:
             # It answers 503 when it is busy.
             "PRESSURE_LIMITER_ENABLED": "false",
         }
-        run(["node", "node_modules/@directus/api/dist/cli/run.js", "bootstrap"], environment=environment, cwd=folder)
-        command = ["node", "serve.mjs"]
+        run(["node", self._PROGRAM, "bootstrap"], environment=environment, cwd=folder)
         # Each process keeps what it knows of the collections: both must start when they are there.
-        with Process(command, environment=environment, cwd=folder, ready=self._answers):
+        with Process(self._start, environment=environment, cwd=folder, ready=self._answers):
             self._prepare()
-        stack.enter_context(Process(command, environment=environment, cwd=folder, ready=self._answers))
+        stack.enter_context(Process(self._start, environment=environment, cwd=folder, ready=self._answers))
 
     def post(self) -> float:
         target = Target("POST", f"/items/{SCHEMA}", f"Authorization: Bearer {self._TOKEN}", BODY)
@@ -172,6 +174,13 @@ class Directus:
 
     def _count(self) -> tuple[int]:
         return (self._services.postgres.number(self._database, "SELECT count(*) FROM pets"),)
+
+
+class DirectusCluster(Directus):
+    """Directus in two processes that share a port: more than it does by default, as much as two cores carry."""
+
+    _database = "bench_directus_cluster"
+    _start = ("node", "cluster.mjs")
 
 
 class Floor:

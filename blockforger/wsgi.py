@@ -12,7 +12,7 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
-from django.db import reset_queries
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_resolver
 from django.utils.module_loading import import_string
@@ -84,6 +84,8 @@ django.setup(set_prefix=False)  # as get_wsgi_application does
 # No cache of Django's is used, and its list of queries is only for debugging, and bounded.
 request_finished.disconnect(close_caches)
 request_started.disconnect(reset_queries)
+# The end of the request before has done it.
+request_started.disconnect(close_old_connections)
 
 application = Application()
 _ = get_resolver().url_patterns  # loaded now, not by the first request

@@ -42,10 +42,10 @@ def parse(text: bytes | str) -> JsonValue:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise NotPortable("The text is not UTF-8.") from error
+    if decoded.startswith("\ufeff"):
+        raise NotPortable("The text begins with a byte order mark. Send it without.")
     try:
-        value: JsonValue = json.loads(
-            decoded, object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant
-        )
+        value: JsonValue = _DECODER.decode(decoded)
     except json.JSONDecodeError as error:
         message = f"The text is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         raise NotPortable(message) from error
@@ -174,3 +174,6 @@ def _object_without_repeats(pairs: list[tuple[str, JsonValue]]) -> JsonObject:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise NotPortable(f"{name} is not JSON.")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object_without_repeats, parse_constant=_refuse_constant)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from django.http import HttpResponse
+from django.http.request import HttpHeaders
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
@@ -35,11 +36,16 @@ DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 
 
-def api_key_of(headers: Mapping[str, str]) -> str:
+def header_of(request: HttpRequest | Request, name: str) -> str | None:
+    """A header, None if it was not sent. Django's `request.headers` would read all of them."""
+    return cast("str | None", request.META.get(HttpHeaders.to_wsgi_name(name)))
+
+
+def api_key_of(request: HttpRequest | Request) -> str:
     """The API key that was sent, or an empty text."""
-    if key := headers.get("X-API-Key", "").strip():
+    if key := (header_of(request, "X-API-Key") or "").strip():
         return key
-    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    scheme, _, credentials = (header_of(request, "Authorization") or "").partition(" ")
     return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
@@ -88,7 +94,7 @@ class RestViewSet(ViewSet):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Before anything of the request is looked at, or the database is asked: may the key make one more?"""
         super().initial(request, *args, **kwargs)
-        self.api_key = api_key_of(request.headers)
+        self.api_key = api_key_of(request)
         self.allowance = rate_limits.take(self.api_key)
         if self.allowance:
             self.allowance.check()
@@ -122,12 +128,12 @@ class ManagementViewSet(RestViewSet):
 
     def caller_of(self, request: Request, tenant: str, *permissions: Permission, schema: str = "") -> Caller:
         """Who calls, if the key has one of the permissions. Raises a Refusal."""
-        return callers.identified(api_key_of(request.headers), *permissions, tenant_name=tenant, schema_name=schema)
+        return callers.identified(api_key_of(request), *permissions, tenant_name=tenant, schema_name=schema)
 
 
 def preconditions_of(request: Request) -> Preconditions:
     """Raises Malformed."""
-    return Preconditions.read(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+    return Preconditions.read(header_of(request, "If-Match"), header_of(request, "If-None-Match"))
 
 
 def flag_of(request: Request, name: str) -> bool:

@@ -89,4 +89,4 @@ class EventSettled:
 event_settled = Signal(use_caching=True)
 
 # Sent after the commit of a transaction in which rows of such receivers were inserted, without arguments.
-rows_committed = Signal()
+rows_committed = Signal(use_caching=True)

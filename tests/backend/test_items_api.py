@@ -144,6 +144,7 @@ def test_a_merge_patch_has_a_media_type_of_its_own(client: APIClient) -> None:
     ("body", "detail"),
     [
         (b"{", "The text is not JSON"),
+        (b'\xef\xbb\xbf{"name": "x"}', "The text begins with a byte order mark"),
         (b'{"id": "1", "id": "2", "name": "x"}', 'The member "id" stands twice'),
         (b"\xff", "not UTF-8"),
         (b'{"name": NaN}', "NaN is not JSON"),
