@@ -7,10 +7,10 @@ from blockforger import health
 from blockforger.backend import descriptions, item_urls
 
 urlpatterns = [
-    path("api/", include(item_urls)),  # first, because nearly every request is for items
+    *item_urls.urlpatterns,  # first, because nearly every request is for items
     path("api/", include("eventing.urls")),
     path("api/", include("blockforger.backend.urls")),
-    path("api/", include(item_urls.unknown)),
+    *item_urls.unknown,
     path("admin/", admin.site.urls),
     path(
         "openapi.json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -12,15 +13,17 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.core.signals import request_finished, request_started
-from django.db import close_old_connections, reset_queries
+from django.db import reset_queries
 from django.http import HttpRequest, HttpResponse
+from django.http.request import HttpHeaders
 from django.urls import get_resolver
+from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from blockforger import garbage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from django.http.response import HttpResponseBase
@@ -28,6 +31,23 @@ if TYPE_CHECKING:
     GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
 _API = "/api/"
+
+
+class Headers(Mapping[str, str]):
+    """The headers of a request, looked up one by one; Django's copies all of them first."""
+
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        value: str = self._environ[HttpHeaders.to_wsgi_name(name)]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(HttpHeaders(self._environ))
+
+    def __len__(self) -> int:
+        return len(HttpHeaders(self._environ))
 
 
 class Request(WSGIRequest):
@@ -38,6 +58,10 @@ class Request(WSGIRequest):
             super().__init__(environ)
         except (ValueError, TypeError, LookupError, SuspiciousOperation) as error:
             raise BadRequest from error
+
+    @cached_property
+    def headers(self) -> Headers:  # type: ignore[override] # the same mapping, made otherwise
+        return Headers(self.META)
 
 
 class Application(WSGIHandler):
@@ -84,8 +108,6 @@ django.setup(set_prefix=False)  # as get_wsgi_application does
 # No cache of Django's is used, and its list of queries is only for debugging, and bounded.
 request_finished.disconnect(close_caches)
 request_started.disconnect(reset_queries)
-# The end of the request before has done it.
-request_started.disconnect(close_old_connections)
 
 application = Application()
 _ = get_resolver().url_patterns  # loaded now, not by the first request

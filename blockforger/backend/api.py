@@ -18,17 +18,10 @@ from blockforger.backend.errors import Malformed
 from blockforger.backend.list_queries import Query
 from blockforger.backend.models import WRITES, Method, Origin
 from blockforger.backend.operations import Operation, execute
-from blockforger.backend.preconditions import UNCONDITIONAL
+from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
 from blockforger.backend.problems import problem, problem_of_fault
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
-from blockforger.backend.requests import (
-    PROBLEM_JSON,
-    RestViewSet,
-    header_of,
-    json_response,
-    payload_of,
-    preconditions_of,
-)
+from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, json_response, payload_of
 from tenants.errors import Refusal
 
 if TYPE_CHECKING:
@@ -39,7 +32,6 @@ if TYPE_CHECKING:
 
     from blockforger.backend.json_values import JsonValue
     from blockforger.backend.outcomes import Outcome
-    from blockforger.backend.preconditions import Preconditions
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +86,13 @@ class ItemViewSet(RestViewSet):
     ) -> HttpResponse:
         payload: JsonValue = {}
         conditions, idempotency_key = UNCONDITIONAL, ""
+        headers = request.headers
         try:
-            if method in WRITES and (sent := header_of(request, idempotency_keys.HEADER)) is not None:
+            if method in WRITES and (sent := headers.get(idempotency_keys.HEADER)) is not None:
                 idempotency_key = idempotency_keys.scoped(
                     idempotency_keys.read(sent), api_key=self.api_key, method=method, path=(tenant, schema, key or "")
                 )
-            conditions = _preconditions(request, method, key)
+            conditions = _preconditions(headers, method, key)
             if method in {Method.POST, Method.PUT, Method.PATCH} or (method == Method.DELETE and key is None):
                 payload = payload_of(request)
         except Refusal as refusal:
@@ -184,13 +177,13 @@ def _fingerprint(payload: JsonValue, defect: Refusal | None) -> str:
     return idempotency_keys.fingerprint(defect.message if defect else payload)
 
 
-def _preconditions(request: Request, method: Method, key: str | None) -> Preconditions:
+def _preconditions(headers: Mapping[str, str], method: Method, key: str | None) -> Preconditions:
     """What the request demands of its item. A list has no ETag. Raises Malformed."""
     if key is not None:
-        return preconditions_of(request)
+        return Preconditions.read(headers.get("If-Match"), headers.get("If-None-Match"))
     # To pass over what a writer demands would be to write what he does not want.
     for header in ("If-Match", "If-None-Match"):
-        if method != Method.GET and header_of(request, header) is not None:
+        if method != Method.GET and header in headers:
             raise Malformed(f"The header {header} is for requests to the URL of one item.", header=header)
     return UNCONDITIONAL
 

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 from blockforger.backend import json_values, openapi
 from blockforger.backend.openapi_management import READERS
 from blockforger.backend.preconditions import Preconditions
-from blockforger.backend.requests import ManagementViewSet, RestViewSet, check_parameters, header_of
+from blockforger.backend.requests import ManagementViewSet, RestViewSet, check_parameters
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -56,7 +56,7 @@ def described(request: Request, text: str) -> HttpResponse:
     """The answer with a document, or that the client has it. Raises Malformed."""
     etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
     # It is no item: nobody changes it, so only reading is conditional.
-    known = Preconditions.read(None, header_of(request, "If-None-Match")).is_known(etag)
+    known = Preconditions.read(None, request.headers.get("If-None-Match")).is_known(etag)
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     return HttpResponse(
         b"" if known else text, status=304 if known else 200, content_type="application/json", headers=headers

@@ -40,7 +40,7 @@ class GroupCommit(Generic[T, R]):
 
         Raises what `carry_out` raised for the group, or for the task alone.
         """
-        member = _Member[T, R](task, names)
+        member: _Member[T, R] = _Member(task, names)
         with self._lock:
             if self._is_busy:
                 self._waiting.append(member)

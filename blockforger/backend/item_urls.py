@@ -14,7 +14,7 @@ _item = ItemViewSet.as_view({"get": "retrieve", "put": "update", "patch": "parti
 _items = or_stream(
     ItemViewSet.as_view({"get": "list", "post": "create", "patch": "bulk_update", "delete": "bulk_destroy"})
 )
-_TENANT = r"^(?P<tenant>[^/]+)"
+_TENANT = r"^api/(?P<tenant>[^/]+)"
 
 urlpatterns = [
     re_path(rf"{_TENANT}/(?P<schema>[^/$][^/]*)/(?P<key>[^$].*?)/?$", _item, name="item"),

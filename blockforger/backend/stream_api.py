@@ -49,7 +49,7 @@ def or_stream(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpRespon
 
 def _counted(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
     """A stream is one request of its key, however long it is."""
-    allowance = rate_limits.take(api_key_of(request))
+    allowance = rate_limits.take(api_key_of(request.headers))
     if allowance is None:
         return _answer(request, tenant, schema)
     try:
@@ -68,7 +68,7 @@ def _answer(request: HttpRequest, tenant: str, schema: str) -> HttpResponseBase:
         method=request.method or "",
         tenant=tenant,
         schema=schema,
-        api_key=api_key_of(request),
+        api_key=api_key_of(request.headers),
         defect=_defect(request),
     )
     try:

@@ -9,8 +9,9 @@ from wsgiref.validate import validator
 
 import pytest
 from django.conf import settings
+from django.http.request import HttpHeaders
 
-from blockforger.wsgi import application
+from blockforger.wsgi import Request, application
 from tenants.models import AllowedOrigin
 from tests.cast import a_tenant
 
@@ -65,6 +66,17 @@ def test_a_content_type_that_django_cannot_read_is_a_problem_document(content_ty
 )
 def test_others_are_djangos_to_judge(content_type: str) -> None:
     assert answer_to(content_type)[0] == "200 OK"
+
+
+def test_a_requests_headers_are_as_django_has_them() -> None:
+    environ: dict[str, Any] = {"HTTP_X_API_KEY": "k", "HTTP_IF_MATCH": '"1-2"', "CONTENT_TYPE": "text/plain", "A": "b"}
+    setup_testing_defaults(environ)
+    headers = Request(environ).headers
+    assert dict(headers) == dict(HttpHeaders(environ))
+    assert len(headers) == len(HttpHeaders(environ)) > 0
+    assert (headers["x-api-key"], headers["CONTENT-TYPE"], headers.get("If-None-Match")) == ("k", "text/plain", None)
+    assert "if-match" in headers
+    assert "A" not in headers
 
 
 def test_an_answer_of_the_api_is_as_guarded_as_a_page() -> None:
