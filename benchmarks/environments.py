@@ -21,7 +21,7 @@ _INSTALL_SECONDS = 1800
 def python_of(peer: str) -> str:
     """The interpreter of the peer's environment. Raises Missing."""
     home = _CACHE / peer
-    wanted = (PEERS / peer / "requirements.txt").read_text()
+    wanted = f"# {sys.version}\n{(PEERS / peer / 'requirements.txt').read_text()}"  # the peer runs on what we run on
     python = home / "bin" / "python"
     if _installed(home) != wanted:
         print(f"  making the environment of {peer}", flush=True)

@@ -110,7 +110,7 @@ def _records_of(tenant: str) -> str:
 
 
 class Directus:
-    """Directus as its own image starts it, in one process, with validated fields and a static token."""
+    """Directus in one process, as many as its own image starts, with validated fields and a static token."""
 
     _TOKEN = "only-for-benchmarks"
     _PROGRAM = "node_modules/@directus/api/dist/cli/run.js"
@@ -138,7 +138,7 @@ class Directus:
             "PRESSURE_LIMITER_ENABLED": "false",
         }
         run(["node", self._PROGRAM, "bootstrap"], environment=environment, cwd=folder)
-        # Each process keeps what it knows of the collections: both must start when they are there.
+        # A process keeps what it knows of the collections: it must start when they are there.
         with Process(self._start, environment=environment, cwd=folder, ready=self._answers):
             self._prepare()
         stack.enter_context(Process(self._start, environment=environment, cwd=folder, ready=self._answers))

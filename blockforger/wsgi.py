@@ -44,10 +44,10 @@ class Headers(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return iter(HttpHeaders(self._environ))
+        return (name for name in HttpHeaders(self._environ) if name in self)
 
     def __len__(self) -> int:
-        return len(HttpHeaders(self._environ))
+        return sum(1 for _ in self)
 
 
 class Request(WSGIRequest):
@@ -60,7 +60,7 @@ class Request(WSGIRequest):
             raise BadRequest from error
 
     @cached_property
-    def headers(self) -> Headers:  # type: ignore[override] # the same mapping, made otherwise
+    def headers(self) -> Headers:  # type: ignore[override] # nobody asks for more than a mapping
         return Headers(self.META)
 
 

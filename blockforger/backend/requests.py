@@ -58,7 +58,7 @@ def json_response(
 
 
 def payload_of(request: Request) -> JsonValue:
-    """The body, as the view's parser for its media type reads it; None if there is none. Raises a Refusal."""
+    """The body, as the view's parser for its media type reads it, once; None if there is none. Raises a Refusal."""
     stream = request.stream
     if stream is not None:
         asked: Any = request  # whose types lack these
@@ -90,7 +90,7 @@ class RestViewSet(ViewSet):
         return response
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """DRF's request, with what is asked of it often: all else of Django's it looks for in itself first, in vain."""
+        """DRF's, given what is asked of it often: else it looks in itself for that, in vain, before it asks Django."""
         made = super().initialize_request(request, *args, **kwargs)
         vars(made).update(META=request.META, headers=request.headers, method=request.method)
         return made
