@@ -43,7 +43,7 @@ _RETRYING = Config(
 _EVENTS = _RETRYING.merge(Config(retries={"mode": "standard", "total_max_attempts": 1}))
 # A check is made again later: it must not take long now.
 _CHECKS = _EVENTS.merge(Config(connect_timeout=2, read_timeout=4))
-# A long poll lasts up to 20 seconds. A consumer makes up to twenty calls at once, and a process can have several.
+# A long poll lasts up to 20 seconds. Behind a proxy each consumer makes several calls at once.
 _SQS = _RETRYING.merge(Config(read_timeout=30, max_pool_connections=128))
 
 

@@ -7,9 +7,12 @@ around each call: checks of parameters, rules of endpoints, hooks, retries. A pr
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from email.parser import BytesHeaderParser
+from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 import pycurl
@@ -27,9 +30,12 @@ from botocore.parsers import create_parser
 from botocore.utils import get_environ_proxies
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    from collections.abc import Callable, Sequence
+
+    from botocore.credentials import Credentials, ReadOnlyCredentials
 
 Answer = dict[str, Any]
+Argument = TypeVar("Argument")
 
 _UNREACHABLE = {pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT}
 _UNTRUSTED = {
@@ -38,12 +44,34 @@ _UNTRUSTED = {
     pycurl.E_SSL_CACERT_BADFILE,
     pycurl.E_SSL_CIPHER,
 }
+_LONGEST_WAIT_SECONDS = 1.0
+# Between two looks at sockets that select() cannot watch, as those beyond the first 1,024 of a process.
+_GLANCE_SECONDS = 0.005
 
 
 class _Response(NamedTuple):
     status: int
     headers: bytes
     body: bytes
+
+
+class _Line:
+    """What one call at a time is made with."""
+
+    def __init__(self) -> None:
+        self.curl = pycurl.Curl()
+        self._headers, self._body = BytesIO(), BytesIO()
+        self.curl.setopt(pycurl.HEADERFUNCTION, self._headers.write)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._body.write)
+
+    def response(self) -> _Response:
+        return _Response(self.curl.getinfo(pycurl.RESPONSE_CODE), self._headers.getvalue(), self._body.getvalue())
+
+    def clear(self) -> None:
+        """Make it ready for the next call, whatever became of this one."""
+        for received in (self._headers, self._body):
+            received.seek(0)
+            received.truncate()
 
 
 class Calls:
@@ -68,8 +96,10 @@ class Calls:
             f"Content-Type: application/x-amz-json-{metadata['jsonVersion']}",
             "Expect:",  # without a value: no header, and so no wait for leave to send the body
         ]
-        # Each has its own connection and is used by one thread at a time.
-        self._idle: list[pycurl.Curl] = []
+        # Each is used by one thread at a time. Connections are a line's own if it was used alone, else its bundle's:
+        # who makes calls in both ways with one client makes connections anew.
+        self._idle: list[_Line] = []
+        self._idle_bundles: list[pycurl.CurlMulti] = []
 
     def __call__(self, operation: str, body: bytes) -> Answer:
         """Make the call. The body holds the parameters as JSON. Raises what boto3 would raise.
@@ -77,53 +107,70 @@ class Calls:
         Only if a connection that was kept turns out to be closed, with no byte of an answer, does it go out once more.
         """
         if self._needs_proxy:
-            return cast("Answer", getattr(self._client, xform_name(operation))(**json.loads(body)))
-        response = self._send(operation, body)
-        if response.status >= 300:
-            raise self._error(operation, response)
+            return self._by_client(operation, body)
+        line = self._prepared(self._frozen_credentials(), operation, body)
         try:
-            answer = json.loads(response.body)
-        except ValueError:
-            answer = None
-        return answer if isinstance(answer, dict) else {}
+            line.curl.perform()
+            return self._answer(operation, line.response())
+        except pycurl.error as error:
+            raise self._failure(line.curl, error) from error
+        finally:
+            self._let_go(line)
+
+    def together(self, operation: str, bodies: Sequence[bytes]) -> list[Answer | Exception]:
+        """Make several calls at once, in this thread. Gives in their order what each is answered, or boto3 would raise.
+
+        Each goes out once more as one alone does. Raises what keeps all of them from being made, such as a want of
+        credentials.
+        """
+        if self._needs_proxy:
+            return at_once(partial(self._by_client, operation), bodies)
+        credentials = self._frozen_credentials()
+        lines = [self._prepared(credentials, operation, body) for body in bodies]
+        try:
+            errors = self._perform([line.curl for line in lines])
+            return [self._result(operation, line, errors.get(line.curl)) for line in lines]
+        finally:
+            for line in lines:
+                self._let_go(line)
 
     def close(self) -> None:
         """Close what is idle."""
         while self._idle:
-            self._idle.pop().close()
+            self._idle.pop().curl.close()
+        while self._idle_bundles:
+            self._idle_bundles.pop().close()
 
-    def _send(self, operation: str, body: bytes) -> _Response:
+    def _by_client(self, operation: str, body: bytes) -> Answer:
+        return cast("Answer", getattr(self._client, xform_name(operation))(**json.loads(body)))
+
+    def _frozen_credentials(self) -> ReadOnlyCredentials:
+        """As they are now: they may have been renewed."""
         if self._credentials is None:
             raise NoCredentialsError
-        # They may have been renewed meanwhile.
-        credentials = self._credentials.get_frozen_credentials()
+        return self._credentials.get_frozen_credentials()
+
+    def _prepared(self, credentials: ReadOnlyCredentials, operation: str, body: bytes) -> _Line:
         headers = [*self._headers, f"X-Amz-Target: {self._target_prefix}.{operation}"]
         if credentials.token:
             headers.append(f"X-Amz-Security-Token: {credentials.token}")
-        received = BytesIO()
-        curl = self._free_curl()
-        curl.setopt(pycurl.USERNAME, credentials.access_key)
-        curl.setopt(pycurl.PASSWORD, credentials.secret_key)
-        curl.setopt(pycurl.HTTPHEADER, headers)
-        curl.setopt(pycurl.POSTFIELDS, body)
-        curl.setopt(pycurl.HEADERFUNCTION, received.write)
-        try:
-            content = curl.perform_rb()
-            return _Response(curl.getinfo(pycurl.RESPONSE_CODE), received.getvalue(), content)
-        except pycurl.error as error:
-            raise self._failure(curl, error) from error
-        finally:
-            self._idle.append(curl)
+        line = self._free_line()
+        line.curl.setopt(pycurl.USERNAME, credentials.access_key)
+        line.curl.setopt(pycurl.PASSWORD, credentials.secret_key)
+        line.curl.setopt(pycurl.HTTPHEADER, headers)
+        line.curl.setopt(pycurl.POSTFIELDS, body)
+        return line
 
-    def _free_curl(self) -> pycurl.Curl:
+    def _free_line(self) -> _Line:
         try:
             return self._idle.pop()
         except IndexError:
-            return self._new_curl()
+            return self._new_line()
 
-    def _new_curl(self) -> pycurl.Curl:
+    def _new_line(self) -> _Line:
         """It signs, ends in time, and takes proxy and certificates from nobody's environment."""
-        curl = pycurl.Curl()
+        line = _Line()
+        curl = line.curl
         curl.setopt(pycurl.URL, self._url)
         curl.setopt(pycurl.POST, 1)
         curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
@@ -135,7 +182,60 @@ class Calls:
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.PROXY, "")
         curl.setopt(pycurl.CAINFO, self._ca_bundle)
-        return curl
+        return line
+
+    def _let_go(self, line: _Line) -> None:
+        line.clear()
+        self._idle.append(line)
+
+    def _perform(self, curls: Sequence[pycurl.Curl]) -> dict[pycurl.Curl, pycurl.error]:
+        """Perform them at once. Gives what went wrong with which: with all, if it was with the bundle."""
+        bundle = None
+        try:
+            bundle = self._free_bundle()
+            for curl in curls:
+                bundle.add_handle(curl)
+            _, running = bundle.perform()
+            while running:
+                _wait(bundle)
+                _, running = bundle.perform()
+            _, _, failed = bundle.info_read()
+            for curl in curls:
+                bundle.remove_handle(curl)
+        except BaseException as error:
+            if bundle is not None:
+                bundle.close()  # and with it what was under way
+            if not isinstance(error, pycurl.error):
+                raise
+            return dict.fromkeys(curls, error)
+        self._idle_bundles.append(bundle)
+        return {curl: pycurl.error(code, message) for curl, code, message in failed}
+
+    def _free_bundle(self) -> pycurl.CurlMulti:
+        try:
+            return self._idle_bundles.pop()
+        except IndexError:
+            return pycurl.CurlMulti()
+
+    def _result(self, operation: str, line: _Line, error: pycurl.error | None) -> Answer | Exception:
+        if error is not None:
+            failure = self._failure(line.curl, error)
+            failure.__cause__ = error
+            return failure
+        try:
+            return self._answer(operation, line.response())
+        except Exception as fault:  # whoever asked for it raises it, or asks again
+            return fault
+
+    def _answer(self, operation: str, response: _Response) -> Answer:
+        """What it says. Raises what boto3 makes of an error."""
+        if response.status >= 300:
+            raise self._error(operation, response)
+        try:
+            answer = json.loads(response.body)
+        except ValueError:
+            answer = None
+        return answer if isinstance(answer, dict) else {}
 
     def _failure(self, curl: pycurl.Curl, error: pycurl.error) -> Exception:
         """What boto3 calls it."""
@@ -161,3 +261,24 @@ class Calls:
         error = parsed.get("Error", {})
         kind = self._client.exceptions.from_code(error.get("QueryErrorCode") or error.get("Code"))
         return cast("Exception", kind(parsed, operation))
+
+
+def at_once(call: Callable[[Argument], Answer], arguments: Sequence[Argument]) -> list[Answer | Exception]:
+    """Make these calls, each in a thread of its own. Gives in their order what each returned, or raised."""
+
+    def result_of(argument: Argument) -> Answer | Exception:
+        try:
+            return call(argument)
+        except Exception as fault:  # as above
+            return fault
+
+    with ThreadPoolExecutor(max(len(arguments), 1)) as threads:
+        return list(threads.map(result_of, arguments))
+
+
+def _wait(bundle: pycurl.CurlMulti) -> None:
+    """Wait until there is something to do for one of its calls."""
+    milliseconds = bundle.timeout()  # negative: nothing but sockets are waited for
+    seconds = min(milliseconds / 1000, _LONGEST_WAIT_SECONDS) if milliseconds >= 0 else _LONGEST_WAIT_SECONDS
+    if not bundle.select(seconds) and not any(bundle.fdset()):
+        time.sleep(min(seconds, _GLANCE_SECONDS))  # where there is none that it can watch, it does not wait

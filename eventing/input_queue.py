@@ -12,17 +12,18 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from botocore import xform_name
 
 from eventing import aws
+from eventing.aws_calls import at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
-    from mypy_boto3_sqs.type_defs import BatchResultErrorEntryTypeDef
+    from eventing.aws_calls import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ CALLS_AT_ONCE = 10
 MAX_CHARACTERS = 2 * 1024 * 1024
 """How long the bodies may be that are carried out together: all of it is in memory, and then in one transaction."""
 
-# For how long a message is nobody else's; longer than the template's, for queues that others made.
+# For how long a message is nobody else's; longer than the template's, for queues that others made, and than a call's
+# time-out (33 s) and the pause between two extensions together.
 _VISIBILITY_SECONDS = 60
 _EXTENDED_EVERY_SECONDS = 20.0
 
@@ -53,11 +55,12 @@ class InputQueue:
 
     def __init__(self) -> None:
         self._url = ""
-        self._threads = ThreadPoolExecutor(2 * CALLS_AT_ONCE, thread_name_prefix="sqs")
+        # One receives ahead, the other deletes.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="sqs")
         # How many receive calls are made together.
         self._calls_at_once = 1
-        self._coming: list[Future[list[Message]]] = []
-        self._deletions: list[Future[None]] = []
+        self._coming: Future[list[Message]] | None = None
+        self._deletions: Future[None] | None = None
         # What was received and is neither deleted nor hidden, by receipt.
         self._in_hand: dict[str, Message] = {}
         self._hand = threading.Lock()
@@ -70,17 +73,23 @@ class InputQueue:
 
     def receive(self, *, wait_seconds: int) -> list[Message]:
         """Up to ten messages, or none if none came within that time. Raises faults of SQS."""
-        return self._noted(self._receive(wait_seconds), calls=1)
+        (result,) = self._results_at_last("ReceiveMessage", [_reception(wait_seconds)])
+        if isinstance(result, Exception):
+            raise result
+        return self._received([result])
 
     def prefetch(self) -> None:
         """Begin to receive what follows, up to a hundred messages, if the last calls gave enough to expect more."""
         if self._calls_at_once > 1:
-            self._coming = [self._threads.submit(self._receive_or_not) for _ in range(self._calls_at_once)]
+            self._coming = self._threads.submit(self._receive_ahead, self._calls_at_once)
 
     def prefetched(self) -> list[Message]:
         """What came of it."""
-        coming, self._coming = self._coming, []
-        return self._noted([message for few in coming for message in few.result()], calls=len(coming))
+        coming, self._coming = self._coming, None
+        if coming is None:
+            self._calls_at_once = 1
+            return []
+        return coming.result()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -89,7 +98,7 @@ class InputQueue:
 
         def extend() -> None:
             while not done.wait(_EXTENDED_EVERY_SECONDS):
-                self._in_batches(self._all_in_hand(), partial(self._hide, seconds=_VISIBILITY_SECONDS))
+                self._hide(self._all_in_hand(), seconds=_VISIBILITY_SECONDS)
 
         thread = threading.Thread(target=extend, name="visibility", daemon=True)
         thread.start()
@@ -109,23 +118,23 @@ class InputQueue:
         try:
             self.finish_deletions()
         finally:
-            self._deletions = [self._threads.submit(self._delete, batch) for batch in _batches(messages)]
+            self._deletions = self._threads.submit(self._delete, messages)
 
     def finish_deletions(self) -> None:
         """Wait until what is to be deleted is. Raises faults of SQS."""
-        deletions, self._deletions = self._deletions, []
-        wait(deletions)
-        for deletion in deletions:
-            deletion.result()
+        deletions, self._deletions = self._deletions, None
+        if deletions is not None:
+            deletions.result()
 
     def hide(self, messages: Sequence[Message], *, seconds: int) -> None:
         """Have the messages come back after that many seconds; if SQS does not do it, when their own time is over."""
         self._let_go(messages)
-        self._in_batches(messages, partial(self._hide, seconds=seconds))
+        self._hide(messages, seconds=seconds)
 
     def hand_back(self, *, seconds: int) -> None:
         """Hide all that was received, also ahead, and is not settled; what is being deleted is deleted first."""
-        wait(self._deletions)
+        if self._deletions is not None:
+            wait([self._deletions])
         self.prefetched()
         self.hide(self._all_in_hand(), seconds=seconds)
 
@@ -133,79 +142,66 @@ class InputQueue:
         with self._hand:
             return list(self._in_hand.values())
 
-    def _noted(self, messages: list[Message], *, calls: int) -> list[Message]:
-        """The messages that so many calls gave. The fuller they came back, the more are made next."""
-        self._calls_at_once = _next_calls(calls, messages)
-        return messages
-
     def _let_go(self, messages: Iterable[Message]) -> None:
         with self._hand:
             for message in messages:
                 self._in_hand.pop(message.receipt, None)
 
-    def _in_batches(self, messages: Iterable[Message], call: Callable[[Sequence[Message]], None]) -> None:
-        batches = _batches(list(messages))
-        if len(batches) == 1:
-            call(batches[0])
-            return
-        list(self._threads.map(call, batches))
-
-    def _receive(self, wait_seconds: int) -> list[Message]:
-        received = self._call(
-            "ReceiveMessage",
-            MaxNumberOfMessages=BATCH,
-            WaitTimeSeconds=wait_seconds,
-            VisibilityTimeout=_VISIBILITY_SECONDS,
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
-        )
-        messages = [
-            Message(
-                message["ReceiptHandle"],
-                message["Body"],
-                int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
-            )
-            for message in received.get("Messages", [])
-        ]
+    def _received(self, answers: Sequence[Answer]) -> list[Message]:
+        """The messages that calls gave. The fuller they came back, the more are made next."""
+        messages = [_message(given) for answer in answers for given in answer.get("Messages", [])]
         with self._hand:
             self._in_hand |= {message.receipt: message for message in messages}
+        self._calls_at_once = _next_calls(len(answers), messages)
         return messages
 
-    def _receive_or_not(self) -> list[Message]:
-        try:
-            return self._receive(0)
-        except aws.ERRORS as error:
-            logger.warning("SQS gave no more messages: %s", error)
-            return []
+    def _receive_ahead(self, calls: int) -> list[Message]:
+        """They are not made once more if they fail: there will be others."""
+        results = self._results("ReceiveMessage", [_reception(wait_seconds=0)] * calls)
+        answers, failures = _apart(results)
+        if failures:
+            logger.warning("SQS gave fewer messages, %d of %d calls failed: %s", len(failures), calls, failures[0])
+        return self._received([*answers, *[{} for _ in failures]])
 
     def _delete(self, messages: Sequence[Message]) -> None:
-        response = self._call(
-            "DeleteMessageBatch",
-            Entries=[{"Id": str(index), "ReceiptHandle": message.receipt} for index, message in enumerate(messages)],
-        )
-        _log_failures("delete a message", response.get("Failed", []))
+        self._settle(messages, "DeleteMessageBatch", "delete a message")
 
     def _hide(self, messages: Sequence[Message], *, seconds: int) -> None:
+        operation = "ChangeMessageVisibilityBatch"
         try:
-            response = self._call(
-                "ChangeMessageVisibilityBatch",
-                Entries=[
-                    {"Id": str(index), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
-                    for index, message in enumerate(messages)
-                ],
-            )
+            self._settle(messages, operation, "change a message's visibility", VisibilityTimeout=seconds)
         except aws.ERRORS:
             logger.warning("SQS did not change the visibility of messages.", exc_info=True)
-            return
-        _log_failures("change a message's visibility", response.get("Failed", []))
 
-    def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        """Make the call; once more by boto3, with its retries, if it fails: each of them may be repeated."""
-        parameters["QueueUrl"] = self._url
+    def _settle(self, messages: Sequence[Message], operation: str, what: str, **more: int) -> None:
+        """Do that to all of them, in batches. Raises the first fault, once all were tried."""
+        requests = [{"Entries": _entries(few, more)} for few in _batches(messages)]
+        answers, failures = _apart(self._results_at_last(operation, requests))
+        for answer in answers:
+            for failed in answer.get("Failed", []):
+                logger.warning("SQS did not %s: %s: %s", what, failed["Code"], failed.get("Message", ""))
+        if failures:
+            raise failures[0]
+
+    def _results_at_last(self, operation: str, requests: Sequence[Answer]) -> list[Answer | Exception]:
+        """What each is answered. What fails is asked once more by boto3, with its retries: each may be repeated."""
+        results = self._results(operation, requests)
+        if failed := [index for index, result in enumerate(results) if isinstance(result, Exception)]:
+            call = partial(self._call_by_boto3, operation)
+            for index, result in zip(failed, at_once(call, [requests[index] for index in failed]), strict=True):
+                results[index] = result
+        return results
+
+    def _results(self, operation: str, requests: Sequence[Answer]) -> list[Answer | Exception]:
+        bodies = [json.dumps({"QueueUrl": self._url, **request}).encode() for request in requests]
         try:
-            return aws.sqs_calls()(operation, json.dumps(parameters).encode())
-        except aws.ERRORS:
-            client: Any = aws.sqs_client()
-            return cast("dict[str, Any]", getattr(client, xform_name(operation))(**parameters))
+            return aws.sqs_calls().together(operation, bodies)
+        except aws.ERRORS as error:
+            return [error] * len(requests)
+
+    def _call_by_boto3(self, operation: str, request: Answer) -> Answer:
+        call = getattr(aws.sqs_client(), xform_name(operation))
+        return cast("Answer", call(QueueUrl=self._url, **request))
 
 
 def parts(messages: Iterable[Message]) -> Iterator[list[Message]]:
@@ -231,10 +227,35 @@ def _next_calls(calls: int, messages: Sequence[Message]) -> int:
     return calls if 2 * len(messages) > BATCH * calls else max(1, calls // 2)
 
 
+def _reception(wait_seconds: int) -> Answer:
+    return {
+        "MaxNumberOfMessages": BATCH,
+        "WaitTimeSeconds": wait_seconds,
+        "VisibilityTimeout": _VISIBILITY_SECONDS,
+        "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+    }
+
+
+def _message(given: Answer) -> Message:
+    receives = given.get("Attributes", {}).get("ApproximateReceiveCount", 1)
+    return Message(given["ReceiptHandle"], given["Body"], int(receives))
+
+
+def _entries(messages: Sequence[Message], more: Mapping[str, int]) -> list[Answer]:
+    return [{"Id": str(index), "ReceiptHandle": message.receipt, **more} for index, message in enumerate(messages)]
+
+
 def _batches(messages: Sequence[Message]) -> list[Sequence[Message]]:
     return [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
 
 
-def _log_failures(what: str, failures: Iterable[BatchResultErrorEntryTypeDef]) -> None:
-    for failure in failures:
-        logger.warning("SQS did not %s: %s: %s", what, failure["Code"], failure.get("Message", ""))
+def _apart(results: Iterable[Answer | Exception]) -> tuple[list[Answer], list[Exception]]:
+    """The answers, and the faults."""
+    answers: list[Answer] = []
+    faults: list[Exception] = []
+    for result in results:
+        if isinstance(result, Exception):
+            faults.append(result)
+        else:
+            answers.append(result)
+    return answers, faults

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import socket
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import pycurl
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -34,7 +37,7 @@ from botocore.session import Session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventing import answers, aws
+from eventing import answers, aws, aws_calls
 from eventing.aws_calls import Calls
 
 if TYPE_CHECKING:
@@ -46,10 +49,13 @@ REGION = "us-east-1"
 
 
 class Server:
-    """Answers every call as it is told, and keeps what was asked."""
+    """Answers every call as it is told, once as many are asked as it waits for, and keeps what was asked."""
 
     def __init__(self) -> None:
         self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b'{"FailedEntryCount": 0, "Entries": []}')
+        # Of those whose body is known.
+        self.answers: dict[bytes, tuple[int, dict[str, str], bytes]] = {}
+        self.waits_for = threading.Barrier(1)
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
         self._sockets: list[socket.socket] = []
@@ -66,7 +72,8 @@ class Server:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 owner.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-                status, headers, content = owner.answer
+                owner.waits_for.wait(10)
+                status, headers, content = owner.answers.get(body, owner.answer)
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(content)), **headers}.items():
                     self.send_header(name, value)
@@ -117,8 +124,23 @@ def by_boto3() -> Any:
     return aws.events_client(REGION).put_events(Entries=[ENTRY])  # type: ignore[list-item]
 
 
-def by_us() -> Any:
+def alone() -> Any:
     return aws.events_calls(REGION)("PutEvents", BODY)
+
+
+def one_of_several() -> Any:
+    first, *others = aws.events_calls(REGION).together("PutEvents", [BODY])
+    assert not others
+    if isinstance(first, Exception):
+        raise first
+    return first
+
+
+@pytest.fixture(params=[alone, one_of_several])
+def by_us(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """The call as we make it, in both ways."""
+    call: Callable[[], Any] = request.param
+    return call
 
 
 def error_of(call: Callable[[], object]) -> ClientError | BotoCoreError:
@@ -128,7 +150,7 @@ def error_of(call: Callable[[], object]) -> ClientError | BotoCoreError:
 
 
 @pytest.mark.usefixtures("aws")
-def test_a_bus_accepts_what_we_send_and_says_what_was_wrong_with_it() -> None:
+def test_a_bus_accepts_what_we_send_and_says_what_was_wrong_with_it(by_us: Callable[[], Any]) -> None:
     good, bad = by_us(), aws.events_calls(REGION)("PutEvents", BODY.replace(b'"Source": "s", ', b""))
 
     assert answers.of_entry(good["Entries"][0]).event_id
@@ -151,7 +173,9 @@ def told_by(error: ClientError | BotoCoreError) -> object:
     return error.operation_name, error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_the_request_is_what_boto3_sends(server: Server, environment: pytest.MonkeyPatch) -> None:
+def test_the_request_is_what_boto3_sends(
+    server: Server, environment: pytest.MonkeyPatch, by_us: Callable[[], Any]
+) -> None:
     environment.setenv("AWS_SESSION_TOKEN", "token")
     aws.reset()
 
@@ -216,7 +240,9 @@ def test_a_signature_is_botocores(server: Server, path: str, body: bytes, secret
         (301, b""),
     ],
 )
-def test_an_error_is_read_as_boto3_reads_it(server: Server, status: int, content: bytes) -> None:
+def test_an_error_is_read_as_boto3_reads_it(
+    server: Server, status: int, content: bytes, by_us: Callable[[], Any]
+) -> None:
     server.answer = (status, {"Content-Type": "application/x-amz-json-1.1"}, content)
 
     ours, theirs = error_of(by_us), error_of(by_boto3)
@@ -258,13 +284,13 @@ def test_an_answer_that_is_announced_is_read_when_it_comes(environment: pytest.M
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]"])
-def test_a_success_that_cannot_be_read_says_nothing(server: Server, content: bytes) -> None:
+def test_a_success_that_cannot_be_read_says_nothing(server: Server, content: bytes, by_us: Callable[[], Any]) -> None:
     server.answer = (200, {}, content)
 
     assert by_us() == {}
 
 
-def test_nobody_there_is_the_error_that_boto3_raises(environment: pytest.MonkeyPatch) -> None:
+def test_nobody_there_is_the_error_that_boto3_raises(environment: pytest.MonkeyPatch, by_us: Callable[[], Any]) -> None:
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
@@ -296,7 +322,9 @@ def listening(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("answered_before", [0, 1])
-def test_an_answer_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch, answered_before: int) -> None:
+def test_an_answer_that_does_not_come_is_given_up(
+    environment: pytest.MonkeyPatch, answered_before: int, by_us: Callable[[], Any]
+) -> None:
     environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.2, read_timeout=0.2)))
     given_up = threading.Event()
 
@@ -327,7 +355,7 @@ def dead_end() -> Iterator[int]:
         yield full.getsockname()[1]
 
 
-def test_a_connection_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_does_not_come_is_given_up(environment: pytest.MonkeyPatch, by_us: Callable[[], Any]) -> None:
     environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.2, read_timeout=20)))
     with dead_end() as port:
         environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
@@ -338,7 +366,9 @@ def test_a_connection_that_does_not_come_is_given_up(environment: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"nonsense\r\n\r\n"])
-def test_an_answer_that_breaks_off_is_the_error_that_boto3_raises(environment: pytest.MonkeyPatch, said: bytes) -> None:
+def test_an_answer_that_breaks_off_is_the_error_that_boto3_raises(
+    environment: pytest.MonkeyPatch, said: bytes, by_us: Callable[[], Any]
+) -> None:
     def serve(connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(said)
@@ -351,7 +381,9 @@ def test_an_answer_that_breaks_off_is_the_error_that_boto3_raises(environment: p
     assert answers.of_failed_call(ours).verdict is answers.Verdict.RETRY
 
 
-def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(environment: pytest.MonkeyPatch) -> None:
+def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(
+    environment: pytest.MonkeyPatch, by_us: Callable[[], Any]
+) -> None:
     heard: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -366,7 +398,9 @@ def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(environment: pytes
     assert b"PutEvents" not in b"".join(heard)
 
 
-def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: Server) -> None:
+def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(
+    server: Server, by_us: Callable[[], Any]
+) -> None:
     by_us()
     by_us()
     assert server.connections == 1
@@ -382,7 +416,41 @@ def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(server: 
     assert server.connections == 3
 
 
-def test_a_child_leaves_its_parents_connections_alone(server: Server) -> None:
+def test_calls_are_made_at_once_and_each_has_its_own_answer(server: Server) -> None:
+    bodies = [json.dumps({"number": number}).encode() for number in range(10)]
+    server.answers = {body: (200, {}, body) for body in bodies}
+    server.answers[bodies[3]] = (400, {}, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}')
+    server.waits_for = threading.Barrier(len(bodies))
+
+    for _ in range(2):
+        results = aws.events_calls(REGION).together("PutEvents", bodies)
+
+        refused = results.pop(3)
+        assert isinstance(refused, ClientError)
+        assert refused.response["Error"]["Code"] == "ThrottlingException"
+        assert results == [{"number": number} for number in range(10) if number != 3]
+    assert server.connections == len(bodies)
+
+
+def test_a_call_that_is_not_answered_costs_the_others_nothing(server: Server, environment: pytest.MonkeyPatch) -> None:
+    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.3, read_timeout=0.3)))
+    aws.reset()
+    breaks_off = {"Content-Length": "9"}
+    server.answers = {b'"late"': (200, breaks_off, b"{}")}
+
+    late, answer = aws.events_calls(REGION).together("PutEvents", [b'"late"', BODY])
+
+    assert isinstance(late, ReadTimeoutError)
+    assert answer == {"FailedEntryCount": 0, "Entries": []}
+    assert by_boto3()["FailedEntryCount"] == 0
+
+
+def test_no_calls_together_are_none(server: Server) -> None:
+    assert aws.events_calls(REGION).together("PutEvents", []) == []
+    assert server.asked == []
+
+
+def test_a_child_leaves_its_parents_connections_alone(server: Server, by_us: Callable[[], Any]) -> None:
     by_us()
 
     of_parent = aws.events_calls(REGION)
@@ -392,7 +460,8 @@ def test_a_child_leaves_its_parents_connections_alone(server: Server) -> None:
         try:
             by_us()
             # To close one with TLS would end it for the parent, too.
-            os._exit(0 if of_parent._idle else 2)
+            are_left = of_parent._idle and bool(of_parent._idle_bundles) is (by_us is one_of_several)
+            os._exit(0 if are_left else 2)
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
@@ -402,7 +471,9 @@ def test_a_child_leaves_its_parents_connections_alone(server: Server) -> None:
     assert len(server.asked) == 3
 
 
-def test_without_credentials_nothing_is_sent(server: Server, environment: pytest.MonkeyPatch) -> None:
+def test_without_credentials_nothing_is_sent(
+    server: Server, environment: pytest.MonkeyPatch, by_us: Callable[[], Any]
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         environment.delenv(name)
     environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -412,13 +483,96 @@ def test_without_credentials_nothing_is_sent(server: Server, environment: pytest
     assert server.asked == []
 
 
-def test_a_proxy_is_left_to_boto3(server: Server, environment: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_left_to_boto3(server: Server, environment: pytest.MonkeyPatch, by_us: Callable[[], Any]) -> None:
     environment.setenv("AWS_ENDPOINT_URL", "http://events.example")
     environment.setenv("http_proxy", server.url)
     aws.reset()
 
     assert by_us()["FailedEntryCount"] == 0
     assert server.asked[0][0] == "http://events.example/"
+
+
+def test_behind_a_proxy_each_call_has_its_own_answer_too(server: Server, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AWS_ENDPOINT_URL", "http://events.example")
+    environment.setenv("http_proxy", server.url)
+    aws.reset()
+    server.waits_for = threading.Barrier(2)
+    server.answers = {json.dumps({"Entries": [{**ENTRY, "Source": "bad"}]}).encode(): (400, {}, b"{}")}
+
+    refused, answer = aws.events_calls(REGION).together("PutEvents", [BODY.replace(b'"s"', b'"bad"'), BODY])
+
+    assert isinstance(refused, ClientError)
+    assert isinstance(answer, dict)
+    assert answer["FailedEntryCount"] == 0
+
+
+def test_what_goes_wrong_with_all_calls_together_is_the_fault_of_each(
+    server: Server, environment: pytest.MonkeyPatch
+) -> None:
+    def break_down() -> None:
+        raise pycurl.error("initializing curl-multi failed")
+
+    with environment.context() as patch:
+        patch.setattr(pycurl, "CurlMulti", break_down)
+        faults = aws.events_calls(REGION).together("PutEvents", [BODY, BODY])
+
+    assert [type(fault) for fault in faults] == [ConnectionClosedError] * 2
+    assert server.asked == []
+    assert one_of_several() == by_boto3_without_metadata()
+
+
+def by_boto3_without_metadata() -> Any:
+    return {name: value for name, value in by_boto3().items() if name != "ResponseMetadata"}
+
+
+def test_calls_that_are_interrupted_leave_nothing_behind_for_the_next(
+    server: Server, environment: pytest.MonkeyPatch
+) -> None:
+    def interrupt(bundle: pycurl.CurlMulti) -> None:
+        raise KeyboardInterrupt
+
+    with environment.context() as patch:
+        patch.setattr(aws_calls, "_wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            aws.events_calls(REGION).together("PutEvents", [b"1", b"2"])
+
+    server.answers = {body: (200, {}, b'{"is": %b}' % body) for body in (b"3", b"4")}
+    assert aws.events_calls(REGION).together("PutEvents", [b"3", b"4"]) == [{"is": 3}, {"is": 4}]
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """More open files than select() can watch."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
+    with ExitStack() as files:
+        for _ in range(1100):
+            files.enter_context(Path(os.devnull).open())
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_process_with_many_files_waits_for_its_answers_all_the_same(
+    server: Server, environment: pytest.MonkeyPatch
+) -> None:
+    wait = aws_calls._wait
+    waits = 0
+
+    def counted(bundle: pycurl.CurlMulti) -> None:
+        nonlocal waits
+        waits += 1
+        wait(bundle)
+
+    environment.setattr(aws_calls, "_wait", counted)
+    server.waits_for = threading.Barrier(2)
+    release = threading.Timer(0.2, server.waits_for.wait)
+    release.start()
+
+    assert one_of_several()["FailedEntryCount"] == 0
+    release.join()
+    # It does not look again and again without a pause.
+    assert waits < 500
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
