@@ -163,7 +163,7 @@ def tell_of_commit(deeds: Sequence[Deed], told: Sequence[Model]) -> None:
     """Let it be known, once all that was told is committed, that there is something for others to do."""
     if len(told) > len(deeds):  # more than the ledger's entries
         # Robust: it is committed by then, and no fault of a receiver may be answered as one of the operation.
-        transaction.on_commit(partial(rows_committed.send, sender=Deed), robust=True)
+        transaction.on_commit(partial(rows_committed.send, sender=None), robust=True)
 
 
 def _has_etag(deed: Deed) -> bool:

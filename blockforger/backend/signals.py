@@ -88,6 +88,5 @@ class EventSettled:
 # answer as those of `item_written` do.
 event_settled = Signal(use_caching=True)
 
-# Sent after the commit of a transaction in which rows of such receivers were inserted, without arguments. A signal that
-# keeps its list of receivers must have a sender.
-rows_committed = Signal(use_caching=True)
+# Sent after the commit of a transaction in which rows of such receivers were inserted, without arguments.
+rows_committed = Signal()
