@@ -18,8 +18,10 @@ R = TypeVar("R")
 
 LARGEST = 32
 """Members of a group."""
-PATIENCE_SECONDS = 0.02
-"""After which a task is carried out alone: the group that is at it may be waiting for who knows what."""
+PATIENCE_SECONDS = 0.05
+"""After which a task is carried out alone: the group that is at it may be waiting for who knows what.
+
+As long as one waits for a lock. What takes less is the work itself, and more of it at once makes it no shorter."""
 
 
 class GroupCommit(Generic[T, R]):
