@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import orjson
+
 from blockforger.backend import json_values
 from blockforger.backend.errors import Malformed
 from blockforger.backend.models import Method, Origin
@@ -143,4 +145,8 @@ def _text(value: JsonValue) -> str:
 
 def _hash_of(detail: JsonObject) -> str:
     asked = {name: value for name, value in detail.items() if name != "api_key"}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    try:
+        text = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # it takes only what is portable
+        text = json.dumps(asked, sort_keys=True).encode()
+    return hashlib.sha256(text).hexdigest()

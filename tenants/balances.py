@@ -15,6 +15,7 @@ from tenants.new_rows import NewRows
 if TYPE_CHECKING:
     import uuid
     from collections.abc import Collection, Iterator, Mapping
+    from datetime import datetime
 
     from tenants.models import Tenant
 
@@ -95,6 +96,7 @@ def debit_entry(
     sequence: int | None,
     api_key_prefix: str,
     reference: str,
+    at: datetime,
 ) -> LedgerEntry:
     """The unsaved ledger entry of one operation: it must be inserted in the transaction of the debit."""
     return _NEW_ENTRY(
@@ -106,6 +108,7 @@ def debit_entry(
         sequence=sequence,
         api_key_prefix=api_key_prefix,
         reference=reference,
+        created_at=at,
     )
 
 

@@ -92,7 +92,7 @@ def told_of(deeds: Sequence[Deed]) -> list[Model]:
         tenant = deed.tenant.pk
         spent[tenant] += deed.cost
         sequences = list(islice(numbers[tenant], len(deed.done))) if deed.is_write else []
-        told.append(_ledger_entry(deed, -spent[tenant], sequences[-1] if sequences else None))
+        told.append(_ledger_entry(deed, -spent[tenant], sequences[-1] if sequences else None, now))
         of_deed = Told()
         try:
             for done, sequence in zip(deed.done, sequences, strict=False):  # a read has no number
@@ -171,7 +171,7 @@ def _has_etag(deed: Deed) -> bool:
     return deed.operation.origin == Origin.API and not deed.operation.is_bulk
 
 
-def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> LedgerEntry:
+def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None, at: datetime) -> LedgerEntry:
     return balances.debit_entry(
         deed.tenant.pk,
         cost=deed.cost,
@@ -180,6 +180,7 @@ def _ledger_entry(deed: Deed, balance_after: int, sequence: int | None) -> Ledge
         sequence=sequence,
         api_key_prefix=deed.admission.api_key.prefix,
         reference=deed.reference,
+        at=at,
     )
 
 

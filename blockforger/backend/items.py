@@ -268,7 +268,8 @@ def _planned(request: Request, item: Item | None) -> tuple[Item, Done]:
 
 def _created(request: Request) -> tuple[Item, Done]:
     schema, key = request.place
-    item = _NEW_ITEM(schema_id=schema, key=key, payload=request.payload)
+    now = timezone.now()
+    item = _NEW_ITEM(schema_id=schema, key=key, payload=request.payload, created_at=now, updated_at=now)
     done = Done(
         HTTPStatus.CREATED,
         request.payload,

@@ -51,8 +51,8 @@ def burn(tenant: Tenant, at: datetime, reference: str, cost: int = 10) -> None:
         sequence=None,
         api_key_prefix="",
         reference=reference,
+        at=at,
     )
-    entry.created_at = at
     entry.save()
 
 

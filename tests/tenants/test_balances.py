@@ -5,6 +5,7 @@ import uuid
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
@@ -30,6 +31,7 @@ def debit(tenant: Tenant, *, cost: int = 10, operation: uuid.UUID | None = None)
         sequence=before.sequence + 1,
         api_key_prefix="",
         reference="POST petstore",
+        at=timezone.now(),
     ).save()
     return before
 
