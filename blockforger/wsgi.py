@@ -43,6 +43,10 @@ class Headers(Mapping[str, str]):
         value: str = self._environ[HttpHeaders.to_wsgi_name(name)]
         return value
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of any mapping; most of what is asked for is not there, and that is no reason to raise and to catch."""
+        return self._environ.get(HttpHeaders.to_wsgi_name(name), default)
+
     def __iter__(self) -> Iterator[str]:
         return (name for name in HttpHeaders(self._environ) if name in self)
 

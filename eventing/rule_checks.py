@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeGuard, cast
 
 from django.conf import settings
@@ -47,6 +48,7 @@ def schema_name_of(text: str) -> str:
     return text.removesuffix(".json")
 
 
+@lru_cache(maxsize=1024)
 def rendered(detail_type: str, *, schema_name: str, operation: str) -> str:
     """The detail-type with {schema_id} and {operation} replaced; all other text, braces too, is literal."""
     values = {"schema_id": schema_name, "operation": operation}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tenants.models import ApiKey, Tenant
 
 _CHANGES = {Method.PUT, Method.PATCH, Method.DELETE}
+_METHODS = {Origin.API: tuple(Method), Origin.EVENT: WRITES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,7 @@ def _requests(operation: Operation, method: Method, schema: Schema) -> list[item
 
 
 def _method(operation: Operation) -> Method:
-    allowed = WRITES if operation.origin == Origin.EVENT else tuple(Method)
-    if operation.method not in allowed:
+    if operation.method not in _METHODS[operation.origin]:
         raise OperationUnknown(operation.method)
     return Method(operation.method)
 

@@ -20,7 +20,8 @@ MAX_POINTER = 500
 _INT64 = range(-(2**63), 2**63)
 _FIRST_BEYOND_INT64 = float(2**63)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_LONG_NUMBER = re.compile(r"[\[,:\s]-?(?:[0-9]{19}|[0-9.]+[eE])")
+# In a JSON text, after what can stand before a number; a text that looks like one does no harm.
+_LONG_NUMBER = re.compile(r"[\[,: \t\n\r]-?[0-9](?:[0-9]{18}|[0-9.]*[eE])")
 _COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
