@@ -39,6 +39,7 @@ _QUERY = (  # of names of our own columns
 _MOST_KEPT = 2_000
 _LARGEST_META_KEPT = 4_096
 """Characters, as compact JSON: a schema's `meta` can be as large as a request."""
+_SCHEMA_NAME = re.compile(SCHEMA_NAME)
 _kept: dict[tuple[str, str], Caller] = {}
 
 
@@ -52,7 +53,7 @@ class Caller(NamedTuple):
 def asked(api_key: str, schema_name: str) -> tuple[str, str]:
     """The prefix of the key, empty if it is none, and the name of the schema, empty if there can be none of it."""
     # A NUL or half a surrogate pair would be an error of the database's driver, not an empty result.
-    return api_keys.prefix_of(api_key), schema_name if re.fullmatch(SCHEMA_NAME, schema_name) else ""
+    return api_keys.prefix_of(api_key), schema_name if _SCHEMA_NAME.fullmatch(schema_name) else ""
 
 
 def find(asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Caller]:

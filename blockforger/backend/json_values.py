@@ -12,6 +12,8 @@ import re
 from collections import Counter
 from typing import NamedTuple, NoReturn, TypeAlias, TypeGuard
 
+import orjson
+
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
 
@@ -97,7 +99,10 @@ def same(one: JsonValue, other: JsonValue) -> bool:
 
 def compact(value: JsonValue) -> str:
     """The value as JSON text without spaces, members in their order, characters as they are."""
-    return _COMPACT.encode(value)
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:  # such as for an integer of more than 64 bits, or half a surrogate pair
+        return _COMPACT.encode(value)
 
 
 def escaped(member: str) -> str:

@@ -143,8 +143,8 @@ class OperationRecord(models.Model):
     method = models.CharField(max_length=16, blank=True)
     schema_name = models.CharField(max_length=64, blank=True)
     item_key = models.CharField(max_length=255, blank=True)
-    # JSON as text, with everything beyond ASCII escaped: it must be able to hold what was refused, NUL included. Empty
-    # for requests: their senders still have what they sent.
+    # JSON as text, of an event with a defect with everything beyond ASCII escaped: it must be able to hold what was
+    # refused, NUL included. Empty for requests: their senders still have what they sent.
     payload = models.TextField(blank=True)
     # SHA-256 of the request, in hexadecimal: the same key with another request is not a repetition.
     request_hash = models.CharField(max_length=64)

@@ -139,7 +139,7 @@ def _written(operation: Operation, admission: Admitted | Rejected, cost: int) ->
         operation=operation.id,
         method=_storable(operation.method, 16),
         schema_name=_storable(operation.schema, 64),
-        payload=json.dumps(operation.payload) if operation.origin == Origin.EVENT else "",
+        payload=_payload_kept(operation) if operation.origin == Origin.EVENT else "",
         request_hash=operation.request_hash,
     )
     if isinstance(admission, Rejected):
@@ -150,6 +150,10 @@ def _written(operation: Operation, admission: Admitted | Rejected, cost: int) ->
         record.status = _STATUS_OF_SUCCESS.get(admission.method, HTTPStatus.OK)
         record.tokens = cost * len(admission.requests)
     return record
+
+
+def _payload_kept(operation: Operation) -> str:
+    return json.dumps(operation.payload) if operation.defect else json_values.compact(operation.payload)
 
 
 def _name(record: OperationRecord) -> tuple[str, str]:

@@ -127,3 +127,8 @@ def test_no_number_that_json_cannot_write_gets_through(number: float) -> None:
     else:
         with pytest.raises(json_values.NotPortable):
             json_values.check_portable(number)
+
+
+def test_what_is_written_down_has_no_spaces_and_keeps_its_order_its_characters_and_large_numbers() -> None:
+    assert json_values.compact({"b": ["\u00e4", 1.5], "a": {}}) == '{"b":["\u00e4",1.5],"a":{}}'
+    assert json_values.compact({"b": 2**70, "a": "\u00e4"}) == f'{{"b":{2**70},"a":"\u00e4"}}'
