@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
@@ -147,15 +148,26 @@ def base_environment() -> dict[str, str]:
 
 
 class Busy:
-    """How many processors each of some parts kept busy, from when this is made until it is asked."""
+    """How many processors each of some parts kept busy, from when this is made until it is asked.
+
+    Beside the parts: how many were idle, and how many the host gave to others while something was ready to run.
+    """
 
     def __init__(self, **parts: Callable[[], float]) -> None:
-        self._parts, self._started = parts, time.monotonic()
-        self._before = {name: cpu_seconds() for name, cpu_seconds in parts.items()}
+        machine = {"idle": partial(_machine_seconds, "idle", "iowait"), "stolen": partial(_machine_seconds, "steal")}
+        self._parts, self._started = parts | machine, time.monotonic()
+        self._before = {name: cpu_seconds() for name, cpu_seconds in self._parts.items()}
 
     def processors(self) -> dict[str, float]:
         seconds = time.monotonic() - self._started
         return {name: (part() - self._before[name]) / seconds for name, part in self._parts.items()}
+
+
+def _machine_seconds(*kinds: str) -> float:
+    """What all processors together have spent so since the machine was started (proc(5), /proc/stat)."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+    ticks = dict(zip(names, map(int, Path("/proc/stat").read_text().split()[1:]), strict=False))
+    return sum(ticks[kind] for kind in kinds) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds_of(processes: Sequence[Process]) -> float:

@@ -134,7 +134,7 @@ def _table(results: Results, goals: Sequence[Goal]) -> str:
 
 
 def _busy(results: Results) -> str:
-    lines = ["| figure | side | processors kept busy, of two |", "| --- | --- | --- |"]
+    lines = ["| figure | side | processors, of two |", "| --- | --- | --- |"]
     for figure in ("two_publishers", "two_publishers_at_once", "two_consumers"):
         for side, counts in results.details.get(figure, {}).items():
             shares = ", ".join(f"{part} {number:.2f}" for part, number in counts.items())
