@@ -33,7 +33,7 @@ test: setup ## Run the tests on what needs no server: SQLite, a broker in files,
 	$(BIN)/pytest -n 2
 
 test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL, REDIS_URL)
-	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 2 $(PYTEST_OPTIONS)
+	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 3 $(PYTEST_OPTIONS)
 
 test-browser: setup ## Look at every page of the admin in Chromium
 	BLOCKFORGER_REQUIRE_SERVICES=1 $(BIN)/pytest -n 2 tests/browser $(PYTEST_OPTIONS)

@@ -153,7 +153,9 @@ def _capacity(results: Results) -> str:
 def _versions(results: Results) -> str:
     if not results.versions:
         return "Nothing has been measured yet."
-    named = ", ".join(f"{name} {version}" for name, version in results.versions.items())
+    commits = ", ".join(sorted({str(run["commit"]).removesuffix("+") for run in results.runs.values()}))
+    versions = results.versions | {"blockforger": commits}
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"Measured with {named}; {_runs(results)} runs of each side."
 
 

@@ -197,7 +197,7 @@ class Calls:
                 bundle.add_handle(curl)
             _, running = bundle.perform()
             while running:
-                _wait(bundle)
+                _wait(bundle, running)
                 _, running = bundle.perform()
             _, _, failed = bundle.info_read()
             for curl in curls:
@@ -264,7 +264,7 @@ class Calls:
 
 
 def at_once(call: Callable[[Argument], Answer], arguments: Sequence[Argument]) -> list[Answer | Exception]:
-    """Make these calls, each in a thread of its own. Gives in their order what each returned, or raised."""
+    """Make these calls; several in a thread of its own each. Gives in their order what each returned, or raised."""
 
     def result_of(argument: Argument) -> Answer | Exception:
         try:
@@ -272,13 +272,20 @@ def at_once(call: Callable[[Argument], Answer], arguments: Sequence[Argument]) -
         except Exception as fault:  # as above
             return fault
 
+    if len(arguments) == 1:  # in this thread: a process that ends waits for those of a pool
+        return [result_of(arguments[0])]
     with ThreadPoolExecutor(max(len(arguments), 1)) as threads:
         return list(threads.map(result_of, arguments))
 
 
-def _wait(bundle: pycurl.CurlMulti) -> None:
-    """Wait until there is something to do for one of its calls."""
+def _wait(bundle: pycurl.CurlMulti, running: int) -> None:
+    """Wait until there is something to do for one of so many calls."""
     milliseconds = bundle.timeout()  # negative: nothing but sockets are waited for
     seconds = min(milliseconds / 1000, _LONGEST_WAIT_SECONDS) if milliseconds >= 0 else _LONGEST_WAIT_SECONDS
-    if not bundle.select(seconds) and not any(bundle.fdset()):
-        time.sleep(min(seconds, _GLANCE_SECONDS))  # where there is none that it can watch, it does not wait
+    watched = {file for files in bundle.fdset() for file in files}
+    if len(watched) < running:  # there are some that it cannot watch
+        seconds = min(seconds, _GLANCE_SECONDS)
+    if watched:
+        bundle.select(seconds)
+    else:
+        time.sleep(seconds)

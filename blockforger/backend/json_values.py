@@ -98,7 +98,10 @@ def same(one: JsonValue, other: JsonValue) -> bool:
 
 
 def compact(value: JsonValue) -> str:
-    """The value as JSON text without spaces, members in their order, characters as they are."""
+    """The value as JSON text without spaces, members in their order, characters as they are.
+
+    Of numbers that are none it makes null: nothing that was read lets them in.
+    """
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:  # such as for an integer of more than 64 bits, or half a surrogate pair

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -10,33 +9,23 @@ import pytest
 
 from eventing import aws as aws_clients
 from tests.chaos import queues
-from tests.chaos.aws import FakeAws
-from tests.chaos.buses import BUSES, Buses
-from tests.chaos.faults import Fault, Faults
-from tests.chaos.queues import Queue
+from tests.chaos.buses import BUSES
+from tests.chaos.faults import Fault
+from tests.chaos.quiet_aws import without_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_django import Settings
 
+    from tests.chaos.aws import FakeAws
+
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
     """Without faults."""
-    fake = FakeAws(Faults(random.Random(1)), Buses(), Queue(random.Random(1)))
-    fake.faults.is_on = fake.queue.misbehaves = False
-    for name, value in {
-        "AWS_ENDPOINT_URL": fake.url,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "publisher-1",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    aws_clients.reset()
-    yield fake
-    fake.stop()
-    aws_clients.reset()
+    with without_faults(monkeypatch) as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -445,6 +445,16 @@ def test_a_call_that_is_not_answered_costs_the_others_nothing(server: Server, en
     assert by_boto3()["FailedEntryCount"] == 0
 
 
+def test_one_call_is_made_by_the_thread_that_asks_for_it() -> None:
+    def who(argument: int) -> dict[str, Any]:
+        return {str(argument): threading.current_thread()}
+
+    assert aws_calls.at_once(who, [1]) == [{"1": threading.current_thread()}]
+    both = aws_calls.at_once(who, [1, 2])
+    assert [*map(list, both)] == [["1"], ["2"]]  # type: ignore[arg-type]
+    assert {"1": threading.current_thread()} not in both
+
+
 def test_no_calls_together_are_none(server: Server) -> None:
     assert aws.events_calls(REGION).together("PutEvents", []) == []
     assert server.asked == []
@@ -528,7 +538,7 @@ def by_boto3_without_metadata() -> Any:
 def test_calls_that_are_interrupted_leave_nothing_behind_for_the_next(
     server: Server, environment: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(bundle: pycurl.CurlMulti) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with environment.context() as patch:
@@ -559,10 +569,10 @@ def test_a_process_with_many_files_waits_for_its_answers_all_the_same(
     wait = aws_calls._wait
     waits = 0
 
-    def counted(bundle: pycurl.CurlMulti) -> None:
+    def counted(bundle: pycurl.CurlMulti, running: int) -> None:
         nonlocal waits
         waits += 1
-        wait(bundle)
+        wait(bundle, running)
 
     environment.setattr(aws_calls, "_wait", counted)
     server.waits_for = threading.Barrier(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +10,9 @@ from botocore.exceptions import ClientError
 from eventing import aws as aws_clients
 from eventing.input_queue import InputQueue
 from tests.chaos import queues
-from tests.chaos.aws import FakeAws
-from tests.chaos.buses import Buses
-from tests.chaos.faults import Fault, Faults
-from tests.chaos.queues import Queue, ServiceError
+from tests.chaos.faults import Fault
+from tests.chaos.queues import ServiceError
+from tests.chaos.quiet_aws import without_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,25 +20,15 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
     from eventing.input_queue import Message
+    from tests.chaos.aws import FakeAws
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[FakeAws]:
     """An SQS that does nothing wrong by itself."""
-    fake = FakeAws(Faults(random.Random(1)), Buses(), Queue(random.Random(1)))
-    fake.faults.is_on = fake.queue.misbehaves = False
     settings.BLOCKFORGER_INPUT_QUEUE_URL, settings.BLOCKFORGER_INPUT_QUEUE_NAME = "", queues.NAME
-    for name, value in {
-        "AWS_ENDPOINT_URL": fake.url,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "consumer",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    aws_clients.reset()
-    yield fake
-    fake.stop()
-    aws_clients.reset()
+    with without_faults(monkeypatch) as fake:
+        yield fake
 
 
 @pytest.fixture
