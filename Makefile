@@ -30,7 +30,7 @@ run: setup ## Start everything on this machine: local AWS, web, worker, consumer
 	@$(BIN)/python -m deploy.run_local --web-port $(WEB_PORT) --aws-port $(AWS_PORT)
 
 test: setup ## Run the tests on what needs no server: SQLite, a broker in files, a local AWS
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3
 
 test-services: setup ## Run the same tests on PostgreSQL and Redis (POSTGRES_URL, REDIS_URL)
 	DATABASE_URL=$(POSTGRES_URL) CELERY_BROKER_URL=$(REDIS_URL) $(BIN)/pytest -n 3 $(PYTEST_OPTIONS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -33,12 +34,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--only-database", action="store_true", help="leave out what needs no database: it is the same on any"
     )
+    parser.addoption("--walks", type=float, default=1.0, help="the share of tests/isolation to run, drawn by the seed")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--only-database"):
         config.hook.pytest_deselected(items=[item for item in items if not _uses_the_database(item)])
         items[:] = filter(_uses_the_database, items)
+    walks = sorted((item for item in items if "isolation" in item.path.parts), key=lambda item: item.nodeid)
+    share: float = config.getoption("--walks")
+    left_out = {*random.Random(config.getoption("randomly_seed")).sample(walks, int(len(walks) * (1 - share)))}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _uses_the_database(item: pytest.Item) -> bool:
