@@ -41,11 +41,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--only-database"):
         config.hook.pytest_deselected(items=[item for item in items if not _uses_the_database(item)])
         items[:] = filter(_uses_the_database, items)
-    walks = sorted((item for item in items if "isolation" in item.path.parts), key=lambda item: item.nodeid)
-    share: float = config.getoption("--walks")
-    left_out = {*random.Random(config.getoption("randomly_seed")).sample(walks, int(len(walks) * (1 - share)))}
-    config.hook.pytest_deselected(items=[*left_out])
-    items[:] = [item for item in items if item not in left_out]
+    if (share := config.getoption("--walks")) < 1:
+        # In one order, so that every process draws the same.
+        walks = sorted((item for item in items if "isolation" in item.path.parts), key=lambda item: item.nodeid)
+        left_out = {*random.Random(config.getoption("randomly_seed")).sample(walks, int(len(walks) * (1 - share)))}
+        config.hook.pytest_deselected(items=[*left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
 def _uses_the_database(item: pytest.Item) -> bool:

@@ -127,7 +127,7 @@ def test_a_bus_that_does_not_exist_answers_with_success_and_drops_the_event(aws:
 def test_an_ambush_strikes_one_call_of_one_process_when_it_is_done(aws: FakeAws, url: str) -> None:
     struck: list[int] = []
     aws.faults.lay_ambush("somebody-else", "SendMessage", lambda: struck.append(-1))
-    aws.faults.lay_ambush("publisher-1", "ReceiveMessage", lambda: struck.append(len(aws.queue.bodies())))
+    aws.faults.lay_ambush("test", "ReceiveMessage", lambda: struck.append(len(aws.queue.bodies())))
     aws.queue.send("one")
     received(url)
     received(url)

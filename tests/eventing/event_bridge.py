@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from eventing import aws
+from tests.boto3_environment import asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,15 +110,7 @@ class EventBridge:
 def event_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventBridge]:
     """An EventBridge that accepts everything until it is told otherwise; all clients of boto3 use it."""
     bridge = EventBridge()
-    for name, value in {
-        "AWS_ENDPOINT_URL": bridge.url,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }.items():
-        monkeypatch.setenv(name, value)
-    aws.reset()
-    yield bridge
+    with asking(bridge.url, monkeypatch):
+        yield bridge
     bridge.server.shutdown()
     bridge.server.server_close()
-    aws.reset()

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import socket
 import threading
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-import pycurl
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest, AWSResponse
@@ -37,103 +33,18 @@ from botocore.session import Session
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventing import answers, aws, aws_calls
+from eventing import answers, aws
 from eventing.aws_calls import Calls
+from tests.eventing.aws_server import BODY, ENTRY, REGION, Server, by_boto3, environment, one_of_several, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ENTRY = {"Source": "s", "DetailType": "t", "Detail": '{"a": "\\u00e4"}', "EventBusName": "default", "Time": 1764000000}
-BODY = json.dumps({"Entries": [ENTRY]}).encode()
-REGION = "us-east-1"
-
-
-class Server:
-    """Answers every call as it is told, once as many are asked as it waits for, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.answer: tuple[int, dict[str, str], bytes] = (200, {}, b'{"FailedEntryCount": 0, "Entries": []}')
-        # Of those whose body is known.
-        self.answers: dict[bytes, tuple[int, dict[str, str], bytes]] = {}
-        self.waits_for = threading.Barrier(1)
-        self.asked: list[tuple[str, dict[str, str], bytes]] = []
-        self.connections = 0
-        self._sockets: list[socket.socket] = []
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def setup(self) -> None:
-                owner.connections += 1
-                owner._sockets.append(self.request)
-                super().setup()
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                owner.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-                owner.waits_for.wait(10)
-                status, headers, content = owner.answers.get(body, owner.answer)
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def hang_up(self) -> None:
-        """Close every connection, as servers do that have waited long enough for more."""
-        for connection in self._sockets:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The variables that boto3 reads; what is set with it counts from the next call on."""
-    for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    aws.reset()
-    yield monkeypatch
-    aws.reset()
-
-
-@pytest.fixture
-def server(environment: pytest.MonkeyPatch) -> Iterator[Server]:
-    server = Server()
-    environment.setenv("AWS_ENDPOINT_URL", server.url)
-    yield server
-    aws.reset()
-    server.server.shutdown()
-    server.server.server_close()
-
-
-def by_boto3() -> Any:
-    return aws.events_client(REGION).put_events(Entries=[ENTRY])  # type: ignore[list-item]
+__all__ = ["environment", "server"]
 
 
 def alone() -> Any:
     return aws.events_calls(REGION)("PutEvents", BODY)
-
-
-def one_of_several() -> Any:
-    first, *others = aws.events_calls(REGION).together("PutEvents", [BODY])
-    assert not others
-    if isinstance(first, Exception):
-        raise first
-    return first
 
 
 @pytest.fixture(params=[alone, one_of_several])
@@ -416,50 +327,6 @@ def test_connections_are_kept_and_one_that_was_closed_is_not_used_again(
     assert server.connections == 3
 
 
-def test_calls_are_made_at_once_and_each_has_its_own_answer(server: Server) -> None:
-    bodies = [json.dumps({"number": number}).encode() for number in range(10)]
-    server.answers = {body: (200, {}, body) for body in bodies}
-    server.answers[bodies[3]] = (400, {}, b'{"__type": "ThrottlingException", "message": "Rate exceeded"}')
-    server.waits_for = threading.Barrier(len(bodies))
-
-    for _ in range(2):
-        results = aws.events_calls(REGION).together("PutEvents", bodies)
-
-        refused = results.pop(3)
-        assert isinstance(refused, ClientError)
-        assert refused.response["Error"]["Code"] == "ThrottlingException"
-        assert results == [{"number": number} for number in range(10) if number != 3]
-    assert server.connections == len(bodies)
-
-
-def test_a_call_that_is_not_answered_costs_the_others_nothing(server: Server, environment: pytest.MonkeyPatch) -> None:
-    environment.setattr(aws, "_EVENTS", aws._EVENTS.merge(Config(connect_timeout=0.3, read_timeout=0.3)))
-    aws.reset()
-    breaks_off = {"Content-Length": "9"}
-    server.answers = {b'"late"': (200, breaks_off, b"{}")}
-
-    late, answer = aws.events_calls(REGION).together("PutEvents", [b'"late"', BODY])
-
-    assert isinstance(late, ReadTimeoutError)
-    assert answer == {"FailedEntryCount": 0, "Entries": []}
-    assert by_boto3()["FailedEntryCount"] == 0
-
-
-def test_one_call_is_made_by_the_thread_that_asks_for_it() -> None:
-    def who(argument: int) -> dict[str, Any]:
-        return {str(argument): threading.current_thread()}
-
-    assert aws_calls.at_once(who, [1]) == [{"1": threading.current_thread()}]
-    both = aws_calls.at_once(who, [1, 2])
-    assert [*map(list, both)] == [["1"], ["2"]]  # type: ignore[arg-type]
-    assert {"1": threading.current_thread()} not in both
-
-
-def test_no_calls_together_are_none(server: Server) -> None:
-    assert aws.events_calls(REGION).together("PutEvents", []) == []
-    assert server.asked == []
-
-
 def test_a_child_leaves_its_parents_connections_alone(server: Server, by_us: Callable[[], Any]) -> None:
     by_us()
 
@@ -500,89 +367,6 @@ def test_a_proxy_is_left_to_boto3(server: Server, environment: pytest.MonkeyPatc
 
     assert by_us()["FailedEntryCount"] == 0
     assert server.asked[0][0] == "http://events.example/"
-
-
-def test_behind_a_proxy_each_call_has_its_own_answer_too(server: Server, environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("AWS_ENDPOINT_URL", "http://events.example")
-    environment.setenv("http_proxy", server.url)
-    aws.reset()
-    server.waits_for = threading.Barrier(2)
-    server.answers = {json.dumps({"Entries": [{**ENTRY, "Source": "bad"}]}).encode(): (400, {}, b"{}")}
-
-    refused, answer = aws.events_calls(REGION).together("PutEvents", [BODY.replace(b'"s"', b'"bad"'), BODY])
-
-    assert isinstance(refused, ClientError)
-    assert isinstance(answer, dict)
-    assert answer["FailedEntryCount"] == 0
-
-
-def test_what_goes_wrong_with_all_calls_together_is_the_fault_of_each(
-    server: Server, environment: pytest.MonkeyPatch
-) -> None:
-    def break_down() -> None:
-        raise pycurl.error("initializing curl-multi failed")
-
-    with environment.context() as patch:
-        patch.setattr(pycurl, "CurlMulti", break_down)
-        faults = aws.events_calls(REGION).together("PutEvents", [BODY, BODY])
-
-    assert [type(fault) for fault in faults] == [ConnectionClosedError] * 2
-    assert server.asked == []
-    assert one_of_several() == by_boto3_without_metadata()
-
-
-def by_boto3_without_metadata() -> Any:
-    return {name: value for name, value in by_boto3().items() if name != "ResponseMetadata"}
-
-
-def test_calls_that_are_interrupted_leave_nothing_behind_for_the_next(
-    server: Server, environment: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with environment.context() as patch:
-        patch.setattr(aws_calls, "_wait", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            aws.events_calls(REGION).together("PutEvents", [b"1", b"2"])
-
-    server.answers = {body: (200, {}, b'{"is": %b}' % body) for body in (b"3", b"4")}
-    assert aws.events_calls(REGION).together("PutEvents", [b"3", b"4"]) == [{"is": 3}, {"is": 4}]
-
-
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """More open files than select() can watch."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1400), hard))
-    with ExitStack() as files:
-        for _ in range(1100):
-            files.enter_context(Path(os.devnull).open())
-        yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.mark.usefixtures("many_files")
-def test_a_process_with_many_files_waits_for_its_answers_all_the_same(
-    server: Server, environment: pytest.MonkeyPatch
-) -> None:
-    wait = aws_calls._wait
-    waits = 0
-
-    def counted(bundle: pycurl.CurlMulti, running: int) -> None:
-        nonlocal waits
-        waits += 1
-        wait(bundle, running)
-
-    environment.setattr(aws_calls, "_wait", counted)
-    server.waits_for = threading.Barrier(2)
-    release = threading.Timer(0.2, server.waits_for.wait)
-    release.start()
-
-    assert one_of_several()["FailedEntryCount"] == 0
-    release.join()
-    # It does not look again and again without a pause.
-    assert waits < 500
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-north-1", "us-gov-west-1"])
