@@ -6,7 +6,6 @@ whether anything has changed since: a key that is revoked is of no use from that
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -138,7 +137,7 @@ def _keep(asked: tuple[str, str], caller: Caller | None) -> None:
 def _named(asked: Collection[tuple[str, str]]) -> list[str]:
     """The parameters of the query."""
     if rows.shape_of(len(asked)) is None:
-        return [json.dumps([{"prefix": prefix, "name": name} for prefix, name in asked])]
+        return [json_values.compact([{"prefix": prefix, "name": name} for prefix, name in asked])]
     return [text for pair in asked for text in pair]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -238,7 +237,7 @@ def _query(shape: int | None, lock: str) -> str:
 
 def _named(places: Sequence[Place]) -> list[object]:
     if rows.shape_of(len(places)) is None:
-        return [json.dumps([{"schema": schema, "key": key} for schema, key in places])]
+        return [json_values.compact([{"schema": schema, "key": key} for schema, key in places])]
     return [part for schema, key in places for part in (str(schema), key)]
 
 

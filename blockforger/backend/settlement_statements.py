@@ -5,11 +5,10 @@ Each part that writes reads from the one before, so that locks are taken in that
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blockforger.backend import rows
+from blockforger.backend import json_values, rows
 from blockforger.backend.models import Item
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from django.db.models import Model
 
+    from blockforger.backend.json_values import JsonObject
     from blockforger.backend.settlements import Settlement
     from tenants.models import Tenant
 
@@ -89,7 +89,7 @@ def _parameters(
     if shape.reads == 1:
         yield from map(str, *settlement.reads)
     elif shape.reads:
-        yield json.dumps([{"schema_id": schema, "key": key} for schema, key in settlement.reads])
+        yield json_values.compact([{"schema_id": schema, "key": key} for schema, key in settlement.reads])
     for items, columns in (
         (settlement.created, CREATED),
         (settlement.changed, CHANGED),
@@ -106,7 +106,7 @@ def _parameters(
 
 
 def _claim_parameters(settlement: Settlement, tenants: Collection[Tenant]) -> Iterator[str]:
-    records = {
+    records: dict[int, JsonObject] = {
         tenant: {"tenant": tenant, "tokens": claim.tokens, "numbers": claim.numbers}
         for tenant, claim in settlement.claims.items()
     }
@@ -117,7 +117,7 @@ def _claim_parameters(settlement: Settlement, tenants: Collection[Tenant]) -> It
         for record in records.values():
             yield from map(str, record.values())
     else:
-        yield json.dumps([*records.values()])
+        yield json_values.compact([*records.values()])
 
 
 @lru_cache(maxsize=1024)

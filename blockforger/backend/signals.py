@@ -66,8 +66,7 @@ class ItemWritten(NamedTuple):
 item_written = Signal(use_caching=True)
 
 
-@dataclass(frozen=True, slots=True)
-class EventSettled:
+class EventSettled(NamedTuple):
     """What became of an input event whose caller proved to be of the tenant, as its transaction records it."""
 
     tenant: Tenant
