@@ -51,12 +51,18 @@ class Figure:
 
 
 def ratio(name: str, ours: str, *peers: str) -> Figure:
-    """Our median against that of the best of the peers."""
+    """Ours against the best of the peers in the same run: the median of that (docs/decisions/0023)."""
 
     def value(values: Mapping[str, Sequence[float]]) -> float:
-        return statistics.median(values[ours]) / max(statistics.median(values[peer]) for peer in peers)
+        return median_ratio(values[ours], *(values[peer] for peer in peers))
 
     return Figure(name, (ours, *peers), value)
+
+
+def median_ratio(ours: Sequence[float], *peers: Sequence[float]) -> float:
+    """The median of each run's ratio of ours to the best of the peers."""
+    best: list[float] = [max(of_run) for of_run in zip(*peers, strict=True)]
+    return statistics.median(own / peer for own, peer in zip(ours, best, strict=True))
 
 
 def median(name: str, side: str) -> Figure:
@@ -80,9 +86,9 @@ class Results:
 
     ratios: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    # Of each figure: how many runs, when, of which commit.
+    # Of each figure: how many runs, the least and the greatest number that one of them gave, when, of which commit.
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # Of each figure and side: median, least and greatest, and the unit.
+    # Of each figure and side: median, least and greatest, what each run gave, and the unit.
     spreads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     # What the last run counted besides, by figure, side and name.
     details: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -116,7 +122,14 @@ class Results:
         self.ratios[figure.name] = round(number, 3)
         self.spreads[figure.name] = {side: _spread(values[side], unit) for side in figure.needs}
         self.details[figure.name] = {side: counts[side] for side in figure.needs if counts.get(side)}
-        self.runs[figure.name] = {"runs": runs, "commit": commit(), "at": datetime.now(UTC).isoformat("T", "seconds")}
+        alone = [figure.value({side: [values[side][run]] for side in figure.needs}) for run in range(runs)]
+        self.runs[figure.name] = {
+            "runs": runs,
+            "least": round(min(alone), 3),
+            "greatest": round(max(alone), 3),
+            "commit": commit(),
+            "at": datetime.now(UTC).isoformat("T", "seconds"),
+        }
         self.missing.pop(figure.name, None)
         return number
 
@@ -147,5 +160,6 @@ def _spread(values: Sequence[float], unit: str) -> dict[str, Any]:
         "median": round(statistics.median(values), 1),
         "min": round(min(values), 1),
         "max": round(max(values), 1),
+        "values": [round(value, 1) for value in values],
         "unit": unit,
     }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import rows
 from benchmarks.consume import Inbox
-from benchmarks.figures import Figure, Group
+from benchmarks.figures import Figure, Group, median_ratio
 from benchmarks.processes import SCALE, Failed
 from benchmarks.product import Product
 from benchmarks.publish import Outbox
@@ -80,9 +79,7 @@ def _sides(services: Services, _: Collection[str]) -> Iterator[Mapping[str, Call
 
 
 def _worst(values: Mapping[str, Sequence[float]]) -> float:
-    return min(
-        statistics.median(values[f"{door} at many"]) / statistics.median(values[f"{door} at few"]) for door in _DOORS
-    )
+    return min(median_ratio(values[f"{door} at many"], values[f"{door} at few"]) for door in _DOORS)
 
 
 GROUP = Group(

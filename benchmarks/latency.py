@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from benchmarks import rows
-from benchmarks.figures import Figure, Group, count, median, ratio
+from benchmarks.figures import Figure, Group, count, median, median_ratio, ratio
 from benchmarks.load import MANY, SECONDS, Load, Outcome
 from benchmarks.processes import SCALE, Failed, Process, wait_until
 from benchmarks.product import Product, Web
@@ -218,7 +218,7 @@ def _commit_times(services: Services) -> Iterator[None]:
 
 
 def _p99_in_calls(values: Mapping[str, Sequence[float]]) -> float:
-    return statistics.median(values["p99"]) / statistics.median(values["bare call"])
+    return median_ratio(values["p99"], values["bare call"])
 
 
 LATENCY = Group(

@@ -116,7 +116,7 @@ def _write(page: Path, tables: Mapping[str, str]) -> None:
 
 def _table(results: Results, goals: Sequence[Goal]) -> str:
     lines = [
-        "| figure | what | goal | measured | each side, median (least to greatest) |",
+        "| figure | what | goal | measured, median (least to greatest) | each side, likewise |",
         "| --- | --- | --- | --- | --- |",
     ]
     for goal in goals:
@@ -124,7 +124,9 @@ def _table(results: Results, goals: Sequence[Goal]) -> str:
         if value is None:
             shown, sides = results.missing.get(goal.figure, "not measured yet"), ""
         else:
-            shown = f"**{value:,.2f}**" + ("" if goal.is_met(value) else " (missed)")
+            made = results.runs[goal.figure]
+            between = f" ({made['least']:,.2f} to {made['greatest']:,.2f})" if made["runs"] > 1 else ""
+            shown = f"**{value:,.2f}**{between}{'' if goal.is_met(value) else ', missed'}"
             sides = "; ".join(
                 f"{side}: {spread['median']:,g} ({spread['min']:,g} to {spread['max']:,g}) {spread['unit']}"
                 for side, spread in results.spreads[goal.figure].items()

@@ -6,7 +6,6 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, quote, urlencode
 
-from django.db import InterfaceError, OperationalError
 from django.http import JsonResponse
 from django.urls import get_script_prefix
 from rest_framework.exceptions import APIException
@@ -19,7 +18,7 @@ from blockforger.backend.list_queries import Query
 from blockforger.backend.models import WRITES, Method, Origin
 from blockforger.backend.operations import Operation, execute
 from blockforger.backend.preconditions import UNCONDITIONAL, Preconditions
-from blockforger.backend.problems import problem, problem_of_fault
+from blockforger.backend.problems import is_database_away, problem, problem_of_fault
 from blockforger.backend.request_bodies import MergePatchParser, PayloadParser
 from blockforger.backend.requests import PROBLEM_JSON, RestViewSet, json_response, payload_of
 from tenants.errors import Refusal
@@ -127,7 +126,7 @@ def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Respon
         remedy = getattr(context.get("view"), "remedy_of_slowness", RestViewSet.remedy_of_slowness)
         document = problem(503, "took-too-long", f"The request took too long, and nothing was done. {remedy}")
         return Response(document, status=503, content_type=PROBLEM_JSON)
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_database_away(error):
         logger.error("The database failed during a request.", exc_info=error)
         return Response(problem_of_fault(error), status=503, content_type=PROBLEM_JSON, headers={"Retry-After": "5"})
     response = exception_handler(error, dict(context))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from blockforger.backend import errors
 from blockforger.backend.models import Origin
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from tenants.errors import Refusal
+
+
+_READ_ONLY = "25006"
+"""What PostgreSQL calls a write to a server that only reads, as one from which another has taken over."""
 
 
 class Problem(TypedDict):
@@ -97,9 +101,16 @@ def _without_keys(value: object) -> object:
             return value
 
 
+def is_database_away(error: Exception) -> bool:
+    """Whether the fault is that the database does not answer, or takes no writes."""
+    if isinstance(error, InternalError):
+        return getattr(error.__cause__, "sqlstate", None) == _READ_ONLY
+    return isinstance(error, OperationalError | InterfaceError)
+
+
 def problem_of_fault(error: Exception) -> Problem:
     """The problem document of a fault of ours."""
-    if isinstance(error, OperationalError | InterfaceError):
+    if is_database_away(error):
         return problem(
             503,
             "database-unavailable",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -12,11 +13,14 @@ from blockforger.backend.models import Item
 from tests.cast import FLUFFY, a_key, a_schema, a_tenant
 from tests.eventing.doors import Ask, over_rest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("nudged")]
 
 
 @pytest.fixture
-def key() -> str:
+def key() -> Iterator[str]:
     """Of a tenant that has made a request, on a connection that is kept for the next one."""
     if connection.vendor != "postgresql":
         pytest.skip("SQLite has no server.")
@@ -25,7 +29,8 @@ def key() -> str:
     key = a_key(tenant)
     assert over_rest(Ask("POST", FLUFFY, api_key=key)).status == 201
     connection.close_at = None  # the settings of the tests keep none
-    return key
+    yield key
+    connection.close()  # whatever became of it
 
 
 def test_a_request_after_the_end_of_its_connection_succeeds(key: str) -> None:
@@ -38,6 +43,17 @@ def test_a_request_after_the_end_of_its_connection_succeeds(key: str) -> None:
             time.sleep(0.01)
     close_old_connections()  # what Django does when a request begins
     assert over_rest(Ask("GET", {"id": FLUFFY["id"]}, api_key=key)).status == 200
+    assert connection.connection.info.backend_pid != number
+
+
+def test_a_server_that_only_reads_is_a_503_and_is_left(key: str) -> None:
+    number = connection.connection.info.backend_pid
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")  # as of a server from which another took over
+    answer = over_rest(Ask("POST", {**FLUFFY, "id": "other"}, api_key=key))
+    assert (answer.status, (answer.problem or {}).get("code")) == (503, "database-unavailable")
+    close_old_connections()
+    assert over_rest(Ask("POST", {**FLUFFY, "id": "other"}, api_key=key)).status == 201
     assert connection.connection.info.backend_pid != number
 
 

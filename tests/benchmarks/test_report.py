@@ -31,10 +31,19 @@ def test_every_figure_is_told_and_every_told_figure_is_measured() -> None:
     assert sorted(measured) == sorted(goal.figure for goal in (*RATIOS, *TIMES))
 
 
-def test_a_ratio_is_that_of_the_medians_against_the_best_peer(results: Results) -> None:
-    values = {"ours": [100.0, 900.0, 300.0], "slower": [10.0, 10.0, 10.0], "faster": [30.0, 20.0, 30.0]}
-    assert results.note(EVENTS, values, {}, unit="events/s", runs=3) == 10.0
-    assert results.spreads[EVENTS.name]["ours"] == {"median": 300.0, "min": 100.0, "max": 900.0, "unit": "events/s"}
+def test_a_ratio_is_the_median_of_what_each_run_gave_against_its_best_peer(results: Results) -> None:
+    # A machine that was twice as fast in its second run, and half as fast in its last.
+    values = {"ours": [100.0, 200.0, 45.0], "slower": [1.0, 2.0, 15.0], "faster": [10.0, 25.0, 5.0]}
+    assert results.note(EVENTS, values, {}, unit="events/s", runs=3) == 8.0
+    made = results.runs[EVENTS.name]
+    assert (made["least"], made["greatest"]) == (3.0, 10.0)
+    assert results.spreads[EVENTS.name]["ours"] == {
+        "median": 100.0,
+        "min": 45.0,
+        "max": 200.0,
+        "values": [100.0, 200.0, 45.0],
+        "unit": "events/s",
+    }
 
 
 def test_what_is_measured_later_leaves_other_figures_as_they_are(results: Results) -> None:
