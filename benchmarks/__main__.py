@@ -100,7 +100,7 @@ def _measure(running: Services, group: Group, figures: list[Figure], results: Re
             results.note_missing(figure.name, lacking[0])
             print(f"{figure.name:32} missing: {lacking[0]}", flush=True)
             continue
-        made = results.note(figure, measured.values, measured.counts, unit=group.unit, runs=runs)
+        made = results.note(figure, measured.values, measured.counts, unit=group.unit)
         print(f"{figure.name:32} {made:8.2f}   {_medians(results, figure)}", flush=True)
 
 

@@ -86,7 +86,8 @@ class Results:
 
     ratios: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-    # Of each figure: how many runs, the least and the greatest number that one of them gave, when, of which commit.
+    # Of each figure: how many runs, the least and the greatest number that one of them gave, the number that the sides'
+    # medians would give, when, and of which commit.
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     # Of each figure and side: median, least and greatest, what each run gave, and the unit.
     spreads: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
@@ -116,17 +117,19 @@ class Results:
         counts: Mapping[str, dict[str, float]],
         *,
         unit: str,
-        runs: int,
     ) -> float:
         number = figure.value(values)
         self.ratios[figure.name] = round(number, 3)
         self.spreads[figure.name] = {side: _spread(values[side], unit) for side in figure.needs}
         self.details[figure.name] = {side: counts[side] for side in figure.needs if counts.get(side)}
-        alone = [figure.value({side: [values[side][run]] for side in figure.needs}) for run in range(runs)]
+        runs = zip(*(values[side] for side in figure.needs), strict=True)
+        alone = [figure.value({side: [value] for side, value in zip(figure.needs, run, strict=True)}) for run in runs]
+        medians = {side: [statistics.median(values[side])] for side in figure.needs}
         self.runs[figure.name] = {
-            "runs": runs,
+            "runs": len(alone),
             "least": round(min(alone), 3),
             "greatest": round(max(alone), 3),
+            "of_medians": round(figure.value(medians), 3),
             "commit": commit(),
             "at": datetime.now(UTC).isoformat("T", "seconds"),
         }
@@ -160,6 +163,6 @@ def _spread(values: Sequence[float], unit: str) -> dict[str, Any]:
         "median": round(statistics.median(values), 1),
         "min": round(min(values), 1),
         "max": round(max(values), 1),
-        "values": [round(value, 1) for value in values],
+        "values": [round(value, 3) for value in values],
         "unit": unit,
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import rows
 from benchmarks.consume import Inbox
-from benchmarks.figures import Figure, Group, median_ratio
+from benchmarks.figures import Figure, Group
 from benchmarks.processes import SCALE, Failed
 from benchmarks.product import Product
 from benchmarks.publish import Outbox
@@ -79,7 +80,14 @@ def _sides(services: Services, _: Collection[str]) -> Iterator[Mapping[str, Call
 
 
 def _worst(values: Mapping[str, Sequence[float]]) -> float:
-    return min(median_ratio(values[f"{door} at many"], values[f"{door} at few"]) for door in _DOORS)
+    """The median of each run's worst."""
+    doors = [[many / few for many, few in _pairs(values, door)] for door in _DOORS]
+    worst: list[float] = [min(of_run) for of_run in zip(*doors, strict=True)]
+    return statistics.median(worst)
+
+
+def _pairs(values: Mapping[str, Sequence[float]], door: str) -> Iterator[tuple[float, float]]:
+    return zip(values[f"{door} at many"], values[f"{door} at few"], strict=True)
 
 
 GROUP = Group(

@@ -116,22 +116,23 @@ def _write(page: Path, tables: Mapping[str, str]) -> None:
 
 def _table(results: Results, goals: Sequence[Goal]) -> str:
     lines = [
-        "| figure | what | goal | measured, median (least to greatest) | each side, likewise |",
-        "| --- | --- | --- | --- | --- |",
+        "| figure | what | goal | median of runs (least to greatest) | of medians | sides, median (least to greatest) |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for goal in goals:
         value = results.ratios.get(goal.figure)
         if value is None:
-            shown, sides = results.missing.get(goal.figure, "not measured yet"), ""
+            shown, of_medians, sides = results.missing.get(goal.figure, "not measured yet"), "", ""
         else:
             made = results.runs[goal.figure]
-            between = f" ({made['least']:,.2f} to {made['greatest']:,.2f})" if made["runs"] > 1 else ""
-            shown = f"**{value:,.2f}**{between}{'' if goal.is_met(value) else ', missed'}"
+            shown = f"**{value:,.2f}** ({made['least']:,.2f} to {made['greatest']:,.2f})"
+            shown += "" if goal.is_met(value) else ", missed"
+            of_medians = f"{made['of_medians']:,.2f}"
             sides = "; ".join(
                 f"{side}: {spread['median']:,g} ({spread['min']:,g} to {spread['max']:,g}) {spread['unit']}"
                 for side, spread in results.spreads[goal.figure].items()
             )
-        lines.append(f"| `{goal.figure}` | {goal.what} | {goal.text} | {shown} | {sides} |")
+        lines.append(f"| `{goal.figure}` | {goal.what} | {goal.text} | {shown} | {of_medians} | {sides} |")
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ def livez(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's sign
 
 
 def readyz(request: HttpRequest) -> JsonResponse:  # noqa: ARG001 - Django's signature
-    """200 when database and migrations are in order, else 503; the body tells what is, the broker included.
+    """200 when the database takes writes and has all migrations, else 503; the body tells what is, the broker included.
 
     A site without its broker goes on: events wait for the sweep, and taking the site down would help nobody.
     """
@@ -51,8 +51,9 @@ def _passes(name: str, check: Callable[[], bool]) -> bool:
 
 def _database() -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
-    return True
+        # From a server that only reads, another has taken over: not even a GET, which is billed, can be answered.
+        cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 'off'")
+        return bool(cursor.fetchone() == ("off",))
 
 
 @cache

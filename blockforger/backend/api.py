@@ -120,7 +120,7 @@ class ItemViewSet(RestViewSet):
 
 
 def problem_of_exception(error: Exception, context: Mapping[str, Any]) -> Response | None:
-    """DRF's exception handler: its own errors as problem documents, an absent database as a 503."""
+    """DRF's exception handler: its own errors as problem documents, a database that is away as a 503."""
     if getattr(error.__cause__, "sqlstate", None) == QUERY_CANCELED:
         logger.warning("The database ended a statement that took too long.", exc_info=error)
         remedy = getattr(context.get("view"), "remedy_of_slowness", RestViewSet.remedy_of_slowness)
