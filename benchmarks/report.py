@@ -116,7 +116,7 @@ def _write(page: Path, tables: Mapping[str, str]) -> None:
 
 def _table(results: Results, goals: Sequence[Goal]) -> str:
     lines = [
-        "| figure | what | goal | median of runs (least to greatest) | of medians | sides, median (least to greatest) |",
+        "| figure | what | goal | median of runs (least to greatest) | of medians | sides: median (least to most) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for goal in goals:
