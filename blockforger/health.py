@@ -53,7 +53,10 @@ def _database() -> bool:
     with connection.cursor() as cursor:
         # From a server that only reads, another has taken over: not even a GET, which is billed, can be answered.
         cursor.execute("SHOW transaction_read_only" if connection.vendor == "postgresql" else "SELECT 'off'")
-        return bool(cursor.fetchone() == ("off",))
+        takes_writes = bool(cursor.fetchone() == ("off",))
+    if not takes_writes:
+        connection.errors_occurred = True  # so that it is not used again: a new one may be to the server that took over
+    return takes_writes
 
 
 @cache

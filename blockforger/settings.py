@@ -112,7 +112,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"]["ENGINE"] = "blockforger.postgresql"  # whose health check asks nobody
+    DATABASES["default"]["ENGINE"] = "blockforger.postgresql"  # whose health check asks only after an error
     _TIMEOUT = env.int("DATABASE_STATEMENT_TIMEOUT", default=30)
     DATABASES["default"].setdefault("OPTIONS", {}).update(
         connect_timeout=5,

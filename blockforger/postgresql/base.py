@@ -1,4 +1,4 @@
-"""Django's PostgreSQL, but for how it finds out that the server has closed a connection."""
+"""Django's PostgreSQL, but for how it finds out that a connection is of no more use."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         socket = select.poll()
         socket.register(self.connection.fileno(), select.POLLIN)
         return not socket.poll(0) and (not self.errors_occurred or self._takes_writes())
+
+    def rollback(self) -> None:
+        """Django forgets with it that there was an error, before it has looked whether the connection is usable."""
+        errors_occurred = self.errors_occurred
+        super().rollback()
+        self.errors_occurred = errors_occurred
 
     def _takes_writes(self) -> bool:
         try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from django.db import close_old_connections, connection
+from django.test import Client
 
 from blockforger.backend.models import Item
 from tests.cast import FLUFFY, a_key, a_schema, a_tenant
@@ -46,15 +47,31 @@ def test_a_request_after_the_end_of_its_connection_succeeds(key: str) -> None:
     assert connection.connection.info.backend_pid != number
 
 
-def test_a_server_that_only_reads_is_a_503_and_is_left(key: str) -> None:
-    number = connection.connection.info.backend_pid
+@pytest.fixture
+def only_reads(key: str) -> int:
+    """The connection's number: it is to a server from which another has taken over."""
     with connection.cursor() as cursor:
-        cursor.execute("SET default_transaction_read_only = on")  # as of a server from which another took over
-    answer = over_rest(Ask("POST", {**FLUFFY, "id": "other"}, api_key=key))
+        cursor.execute("SET default_transaction_read_only = on")
+    return int(connection.connection.info.backend_pid)
+
+
+# In one statement that is a transaction of its own, and in a transaction of several.
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "once"}], ids=["at once", "in a transaction"])
+def test_a_server_that_only_reads_is_a_503_and_is_left(key: str, only_reads: int, headers: dict[str, str]) -> None:
+    ask = Ask("POST", {**FLUFFY, "id": "other"}, api_key=key, headers=headers)
+    answer = over_rest(ask)
     assert (answer.status, (answer.problem or {}).get("code")) == (503, "database-unavailable")
     close_old_connections()
-    assert over_rest(Ask("POST", {**FLUFFY, "id": "other"}, api_key=key)).status == 201
-    assert connection.connection.info.backend_pid != number
+    assert over_rest(ask).status == 201
+    assert connection.connection.info.backend_pid != only_reads
+
+
+def test_it_is_not_ready_at_a_server_that_only_reads_and_leaves_it(only_reads: int) -> None:
+    answer = Client().get("/readyz")
+    assert (answer.status_code, answer.json()["database"]) == (503, "failed")
+    close_old_connections()
+    assert Client().get("/readyz").status_code == 200
+    assert connection.connection.info.backend_pid != only_reads
 
 
 def test_a_connection_that_is_well_is_used_again(key: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import figures, report
+from benchmarks import figures, growth, report
 from benchmarks.__main__ import GROUPS
 from benchmarks.figures import Results, ratio
 from benchmarks.report import RATIOS, TIMES
@@ -44,6 +44,13 @@ def test_a_ratio_is_the_median_of_what_each_run_gave_against_its_best_peer(resul
         "values": [100.0, 200.0, 45.0],
         "unit": "events/s",
     }
+
+
+def test_growth_is_the_median_of_what_was_worst_in_each_run() -> None:
+    (figure,) = growth.GROUP.figures
+    few = {side: [10.0, 10.0, 10.0] for side in figure.needs if side.endswith("few")}
+    many = {"POST at many": [5.0, 10.0, 9.0], "publish at many": [9.0, 7.0, 9.0], "consume at many": [9.0, 9.0, 8.0]}
+    assert figure.value(few | many) == 0.7
 
 
 def test_what_is_measured_later_leaves_other_figures_as_they_are(results: Results) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
 
 from blockforger import health
 
@@ -33,15 +33,6 @@ def test_it_is_not_ready_while_the_database_is_away(client: Client, monkeypatch:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["database"]) == (503, "failed")
     assert client.get("/livez").status_code == 200
-
-
-def test_it_is_not_ready_while_the_database_only_reads(client: Client) -> None:
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has no server from which another could take over.")
-    with connection.cursor() as cursor:
-        cursor.execute("SET TRANSACTION READ ONLY")
-    answer = client.get("/readyz")
-    assert (answer.status_code, answer.json()["database"]) == (503, "failed")
 
 
 def test_it_is_not_ready_before_the_migrations_have_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
