@@ -169,6 +169,7 @@ def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str,
         "naive": partial(naive, services),
         "sqs-consumer": partial(sqs_consumer, services, bare_database),
         "ours, two processes": partial(inbox.drain, processes=2),
+        "ours, four processes": partial(inbox.drain, processes=4),
     }
     yield {name: side for name, side in everything.items() if name in wanted}
 
@@ -179,6 +180,7 @@ GROUP = Group(
         ratio("two_consumers", "ours, two processes", "ours"),
         ratio("consume_vs_naive", "ours", "naive"),
         ratio("consume_vs_sqs_consumer", "ours", "sqs-consumer"),
+        ratio("scale_four_consumers", "ours, four processes", "ours"),
     ),
     sides=_sides,
     unit="messages/s",

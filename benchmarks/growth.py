@@ -28,6 +28,8 @@ FEW = 10_000
 MANY = int(os.environ.get("GROWTH_ROWS") or 10_000_000 * SCALE)
 _BYTES_OF_A_ROW = 2_500  # of an item and an event, with their indexes and the log of writing them
 _DOORS = ("POST", "publish", "consume")
+# How many items, and as many delivered events.
+_SIZES = {"few": FEW, "a tenth of many": MANY // 10, "many": MANY}
 
 
 def _database(services: Services, name: str, count: int) -> tuple[Product, Outbox]:
@@ -65,12 +67,14 @@ def _without_indexes(connection: psycopg.Connection[Any], table: str) -> Iterato
 
 
 @contextmanager
-def _sides(services: Services, _: Collection[str]) -> Iterator[Mapping[str, Callable[[], float]]]:
-    if shutil.disk_usage(services.directory).free < MANY * _BYTES_OF_A_ROW:
+def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str, Callable[[], float]]]:
+    sizes = {size: count for size, count in _SIZES.items() if f"POST at {size}" in wanted}
+    if shutil.disk_usage(services.directory).free < sum(sizes.values()) * _BYTES_OF_A_ROW:
         raise Failed(f"{services.directory} has too little room for {MANY:,} rows: name a larger disk in BENCH_DIR.")
     sides: dict[str, Callable[[], float]] = {}
     with ExitStack() as stack:
-        for size, name, count in (("few", "bench_few", FEW), ("many", "bench_many", MANY)):
+        for size, count in sizes.items():
+            name = f"bench_{count}"
             stack.callback(services.postgres.drop, name)
             product, outbox = _database(services, name, count)
             sides[f"POST at {size}"] = Ours(product, stack).post
@@ -79,19 +83,23 @@ def _sides(services: Services, _: Collection[str]) -> Iterator[Mapping[str, Call
         yield sides
 
 
-def _worst(values: Mapping[str, Sequence[float]]) -> float:
-    """The median of each run's worst."""
-    doors = [[many / few for many, few in _pairs(values, door)] for door in _DOORS]
-    worst: list[float] = [min(of_run) for of_run in zip(*doors, strict=True)]
-    return statistics.median(worst)
+def _growth(name: str, size: str) -> Figure:
+    """How much of its speed at few rows the slowest door keeps at so many: the median of each run's worst."""
+
+    def value(values: Mapping[str, Sequence[float]]) -> float:
+        doors = [_shares(values, door, size) for door in _DOORS]
+        worst: list[float] = [min(of_run) for of_run in zip(*doors, strict=True)]
+        return statistics.median(worst)
+
+    return Figure(name, tuple(f"{door} at {given}" for door in _DOORS for given in ("few", size)), value)
 
 
-def _pairs(values: Mapping[str, Sequence[float]], door: str) -> Iterator[tuple[float, float]]:
-    return zip(values[f"{door} at many"], values[f"{door} at few"], strict=True)
+def _shares(values: Mapping[str, Sequence[float]], door: str, size: str) -> list[float]:
+    return [now / few for now, few in zip(values[f"{door} at {size}"], values[f"{door} at few"], strict=True)]
 
 
 GROUP = Group(
-    figures=(Figure("growth", tuple(f"{door} at {size}" for door in _DOORS for size in ("few", "many")), _worst),),
+    figures=(_growth("growth", "many"), _growth("scale_growth_to_a_million", "a tenth of many")),
     sides=_sides,
     unit="a second",
 )

@@ -155,6 +155,7 @@ def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str,
         "celery at 15 ms": partial(celery_per_event, services, events=_CELERY_EVENTS_AT_15_MS, latency_ms=15),
         "ours, one process": partial(outbox.drain, processes=1),
         "ours at 15 ms, one process": partial(outbox.drain, processes=1, latency_ms=15),
+        "ours at 15 ms, four processes": partial(outbox.drain, processes=4, latency_ms=15),
         **{package: partial(outbox_package, services, package) for package in PACKAGES},
     }
     yield {name: side for name, side in everything.items() if name in wanted}
@@ -168,6 +169,7 @@ GROUP = Group(
         # At once, as no AWS answers, PostgreSQL and the stub leave two processes too little of two processors.
         ratio("two_publishers", "ours at 15 ms", "ours at 15 ms, one process"),
         ratio("two_publishers_at_once", "ours", "ours, one process"),
+        ratio("scale_four_publishers", "ours at 15 ms, four processes", "ours at 15 ms, one process"),
     ),
     sides=_sides,
     unit="events/s",

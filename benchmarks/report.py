@@ -75,6 +75,17 @@ TIMES = (
     Goal("fairness_ms_alone", "the same with none waiting, ms"),
 )
 
+SCALE = (
+    Goal("hot_tenant", "POST of one tenant / of a hundred"),
+    Goal("scale_ten_tenants", "POST of ten tenants / of a hundred"),
+    Goal("scale_growth_to_a_million", "a million items and events / ten thousand: the worst of POST, publish, consume"),
+    Goal("growth", "ten million / ten thousand"),
+    Goal("two_publishers", "two publishers / one, where AWS answers after 15 ms"),
+    Goal("scale_four_publishers", "four / one"),
+    Goal("two_consumers", "two consumers / one"),
+    Goal("scale_four_consumers", "four / one"),
+)
+
 # What one machine carries: which side of which figure tells it.
 CAPACITY = (
     ("writes over REST (POST)", "post_vs_drf", "POST"),
@@ -104,7 +115,7 @@ def write_tables(results: Results) -> None:
         "versions": _versions(results),
     }
     _write(PAGE, tables)
-    _write(SCALING, {"capacity": _capacity(results)})
+    _write(SCALING, {"capacity": _capacity(results), "scale": _scale(results)})
 
 
 def _write(page: Path, tables: Mapping[str, str]) -> None:
@@ -142,6 +153,15 @@ def _busy(results: Results) -> str:
         for side, counts in results.details.get(figure, {}).items():
             shares = ", ".join(f"{part} {number:.2f}" for part, number in counts.items())
             lines.append(f"| `{figure}` | {side} | {shares} |")
+    return "\n".join(lines)
+
+
+def _scale(results: Results) -> str:
+    lines = ["| what | of the speed (least to greatest) |", "| --- | --- |"]
+    for goal in SCALE:
+        if (value := results.ratios.get(goal.figure)) is not None:
+            made = results.runs[goal.figure]
+            lines.append(f"| {goal.what} | {value:.2f} ({made['least']:.2f} to {made['greatest']:.2f}) |")
     return "\n".join(lines)
 
 

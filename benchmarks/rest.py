@@ -101,6 +101,7 @@ def _sides(services: Services, wanted: Collection[str]) -> Iterator[Mapping[str,
             "POST": ours.post,
             "GET": ours.get,
             "POST, one tenant": partial(ours.post, tenants=1),
+            "POST, ten tenants": partial(ours.post, tenants=10),
         }
         if "pgbench POST" in wanted:
             sides["pgbench POST"] = Floor(bare).post
@@ -129,6 +130,7 @@ GROUP = Group(
         ratio("post_vs_directus_cluster", "POST", "Directus cluster POST"),
         ratio("post_vs_pg_floor", "POST", "pgbench POST"),
         ratio("hot_tenant", "POST, one tenant", "POST"),
+        ratio("scale_ten_tenants", "POST, ten tenants", "POST"),
     ),
     sides=_sides,
     unit="requests/s",
