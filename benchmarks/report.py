@@ -79,11 +79,11 @@ SCALE = (
     Goal("hot_tenant", "POST of one tenant / of a hundred"),
     Goal("scale_ten_tenants", "POST of ten tenants / of a hundred"),
     Goal("scale_growth_to_a_million", "a million items and events / ten thousand: the worst of POST, publish, consume"),
-    Goal("growth", "ten million / ten thousand"),
+    Goal("growth", "ten million / ten thousand, likewise"),
     Goal("two_publishers", "two publishers / one, where AWS answers after 15 ms"),
-    Goal("scale_four_publishers", "four / one"),
+    Goal("scale_four_publishers", "four publishers / one"),
     Goal("two_consumers", "two consumers / one"),
-    Goal("scale_four_consumers", "four / one"),
+    Goal("scale_four_consumers", "four consumers / one"),
 )
 
 # What one machine carries: which side of which figure tells it.
