@@ -203,8 +203,8 @@ def _draw_plots(results: Results) -> None:
 
 
 def _plot_ratios(results: Results) -> None:
-    """Every ratio against its goal, on one scale: 1 is the goal."""
-    goals = [goal for goal in reversed(RATIOS) if goal.figure in results.ratios]
+    """Every ratio that has a goal against it, on one scale: 1 is the goal."""
+    goals = [goal for goal in reversed(RATIOS) if goal.number is not None and goal.figure in results.ratios]
     if not goals:
         return
     figure, axes = _axes(height=0.4 * len(goals) + 1)
