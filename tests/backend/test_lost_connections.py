@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,23 @@ def test_a_server_that_only_reads_is_a_503_and_is_left(key: str, only_reads: int
     assert (answer.status, (answer.problem or {}).get("code")) == (503, "database-unavailable")
     close_old_connections()
     assert over_rest(ask).status == 201
+    assert connection.connection.info.backend_pid != only_reads
+
+
+def test_a_stream_says_so_of_its_lines_and_leaves_it_too(key: str, only_reads: int) -> None:
+    def statuses() -> list[int]:
+        answer = Client().post(
+            "/api/mytenant/petstore",
+            json.dumps({**FLUFFY, "id": "other"}) + "\n",
+            content_type="application/x-ndjson",
+            headers={"X-API-Key": key},
+        )
+        lines: Iterator[bytes] = iter(answer)
+        return [json.loads(line)["status"] for line in b"".join(lines).splitlines()]
+
+    assert statuses() == [503]
+    close_old_connections()
+    assert statuses() == [201]
     assert connection.connection.info.backend_pid != only_reads
 
 
